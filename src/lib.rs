@@ -1,0 +1,24 @@
+//! postern: an internet-facing edge MTA.
+//!
+//! Modules in layer order, lowest first; `tests/layers.rs` guards who may import whom.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod smtp;
+
+pub mod log;
+pub mod lookup;
+pub mod metrics;
+pub mod timer;
+
+pub mod policy;
+
+pub mod maildir;
+
+pub mod control;
+pub mod shard;
+
+pub mod cli;
+pub mod config;
+pub mod server;

@@ -1,0 +1,1 @@
+//! Questions that a shard may put to other threads.

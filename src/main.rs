@@ -1,0 +1,2 @@
+//! The process: allocator and exit codes.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Command lines: the verb, its line limit, its arguments.

@@ -1,0 +1,1 @@
+//! Which EHLO keywords a session is offered.

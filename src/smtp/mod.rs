@@ -1,0 +1,35 @@
+//! The protocol, without sockets, files, clocks or runtimes: bytes and `now` come in, replies and steps go out.
+//!
+//! Promises: nothing here blocks, nothing allocates by a size that a client declared, no input panics. Lives on
+//! whichever thread calls it; holds no global state.
+//!
+//! Start reading at [`oxsmtp`] (every reply text, in the order of the document) and [`session`] (the dialogue).
+
+pub mod command;
+pub mod envelope;
+pub mod extension;
+pub mod limits;
+pub mod oxsmtp;
+pub mod parameters;
+pub mod path;
+pub mod received;
+pub mod scanner;
+pub mod session;
+
+/// What a server is for its clients ([MS-OXSMTP] 3.2.7, RFC 5321 section 2.3.10): picks the default limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Takes mail from the internet: strangers, short timers, rates per source address.
+    Gateway,
+    /// A hub or submission server: known clients, long timers, rates per user.
+    Relay,
+}
+
+/// The edition of [MS-OXSMTP] followed where the editions differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Edition {
+    /// v4.1: a passed limit closes the session; tarpit at connect and after MAIL.
+    Y2011,
+    /// v17: the session goes on after a passed limit; tarpit after any command.
+    Y2021,
+}
