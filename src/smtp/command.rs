@@ -1,14 +1,11 @@
-//! Command lines: the verb, and the arguments of each verb (RFC 5321 section 4.1).
+//! Command lines: the verbs, how long their lines may be, which one a line has (RFC 5321 section 4.1). The arguments of each
+//! verb are read by the functions named like it.
 //!
-//! Promises: takes any octets and never panics; allocates nothing but the parts of an envelope; a control character in an
-//! argument is refused wherever it stands. What is refused comes back as the [`Reply`] to send. Lives on the thread of
-//! its session.
+//! Promises: takes any octets, never panics, allocates nothing here. Lives on the thread of its session.
 
-use super::envelope::{MailParameters, RcptParameters};
-use super::extension::{Extension, Offered};
-use super::oxsmtp::Reply;
-use super::parameters;
-use super::path::{ForwardPath, PathError, ReversePath};
+mod arguments;
+
+pub use arguments::{Chunk, any_arguments, bdat, hello, mail, no_arguments, rcpt, xexch50};
 
 /// The verb of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,17 +55,16 @@ pub const MAX_LINE: usize = {
 impl Verb {
     /// The octets that a line with this verb may have, CRLF included (RFC 5321 section 4.5.3.1.4 and the extensions').
     pub const fn line_limit(self) -> usize {
-        const LINE: usize = 512;
-        const SIZE: usize = 26; // RFC 1870 section 3, item 5
-        const BODY: usize = 17; // RFC 6152 section 2, item 5; BINARYMIME fits
-        const DSN_MAIL: usize = 100; // RFC 3461 section 4, item 6
-        const DSN_RCPT: usize = 500; // the same
-        const AUTH_MAIL: usize = 500; // RFC 4954 section 3, item 6
-        const SMTPUTF8: usize = 10; // RFC 6531 section 3.1
+        const LINE: usize = 512; // RFC 5321 section 4.5.3.1.4
+        const SIZE: usize = 26; // RFC 1870 section 3
+        const BODY: usize = 17; // RFC 6152 section 2; BINARYMIME of RFC 3030 fits
+        const DSN_MAIL: usize = 100; // RFC 3461 section 4
+        const DSN_RCPT: usize = 500; // RFC 3461 section 4
+        const AUTH_MAIL: usize = 500; // RFC 4954 section 3
+        const SMTPUTF8: usize = 10; // RFC 6531 section 3.1, MAIL only
         match self {
             Verb::Mail => LINE + SIZE + BODY + DSN_MAIL + AUTH_MAIL + SMTPUTF8,
-            Verb::Rcpt => LINE + DSN_RCPT + SMTPUTF8,
-            Verb::Vrfy | Verb::Expn => LINE + SMTPUTF8,
+            Verb::Rcpt => LINE + DSN_RCPT,
             Verb::Auth => 12_288, // RFC 4954 section 4
             _ => LINE,
         }
@@ -142,9 +138,9 @@ const AUTH: u64 = packed(b"AUTH");
 const XEXCH50: u64 = packed(b"XEXCH50");
 
 /// A word of at most eight octets in upper case, as one number, so that a verb is found by one comparison; 0 for longer
-/// ones. A NUL packs as itself and not as nothing: no word of fewer octets has the number of a verb.
+/// ones, and for those that begin with NUL, which would pack like the word without it.
 const fn packed(word: &[u8]) -> u64 {
-    if word.len() > 8 {
+    if word.len() > 8 || matches!(word, [0, ..]) {
         return 0;
     }
     let mut number = 0;
@@ -186,123 +182,104 @@ fn trim_spaces(mut args: &[u8]) -> &[u8] {
     args
 }
 
-/// The name after HELO or EHLO. RFC 5321 section 4.1.1.1 has a domain or an address literal; clients that are let in
-/// everywhere else send underscores, bare names and worse, so any word is taken that is printable. `ehlo`: the word may
-/// be UTF-8 (RFC 6531 section 3.7.1 asks for A-labels, not everyone does).
-pub fn hello(args: &[u8], ehlo: bool) -> Result<&str, Reply> {
-    let name = std::str::from_utf8(args).map_err(|_| Reply::InvalidArguments)?;
-    let printable = if name.is_ascii() {
-        name.bytes().all(|octet| octet.is_ascii_graphic())
-    } else {
-        ehlo && !name.chars().any(|c| c.is_control() || c.is_whitespace())
-    };
-    if printable && (1..=255).contains(&name.len()) {
-        Ok(name)
-    } else {
-        Err(Reply::InvalidArguments)
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The arguments of MAIL: `FROM:<path> parameters`.
-pub fn mail(args: &[u8], offered: Offered) -> Result<(ReversePath, MailParameters), Reply> {
-    let path = after_label(args, b"FROM:")?;
-    let (path, rest) =
-        ReversePath::parse(path, offered.has(Extension::SmtpUtf8)).map_err(|e| refused(e, Reply::InvalidSender))?;
-    divided(rest, Reply::InvalidSender)?;
-    let parameters = parameters::mail(rest, offered)?;
-    Ok((path, parameters))
-}
+    const KNOWN: [Verb; 15] = [
+        Verb::Helo,
+        Verb::Ehlo,
+        Verb::Mail,
+        Verb::Rcpt,
+        Verb::Data,
+        Verb::Bdat,
+        Verb::Rset,
+        Verb::Noop,
+        Verb::Vrfy,
+        Verb::Expn,
+        Verb::Help,
+        Verb::Quit,
+        Verb::StartTls,
+        Verb::Auth,
+        Verb::Xexch50,
+    ];
 
-/// The arguments of RCPT: `TO:<path> parameters`. `smtputf8`: MAIL said SMTPUTF8.
-pub fn rcpt(args: &[u8], _offered: Offered, smtputf8: bool) -> Result<(ForwardPath, RcptParameters), Reply> {
-    let path = after_label(args, b"TO:")?;
-    let (path, rest) = ForwardPath::parse(path, smtputf8).map_err(|e| refused(e, Reply::InvalidRecipient))?;
-    divided(rest, Reply::InvalidRecipient)?;
-    Ok((path, parameters::rcpt(rest, smtputf8)?))
-}
-
-/// What follows `FROM:` or `TO:`. The grammar has no space before the `<`; clients send one or more, and every server in
-/// use takes them (RFC 5321 section 3.3 says that they are seen), so they are passed over.
-fn after_label<'a>(args: &'a [u8], label: &[u8]) -> Result<&'a [u8], Reply> {
-    match args.split_at_checked(label.len()) {
-        Some((head, path)) if head.eq_ignore_ascii_case(label) => Ok(trim_spaces(path)),
-        _ => Err(Reply::UnrecognizedParameter),
-    }
-}
-
-/// What stands at the `>` without a space between belongs to the path, and makes it a bad one.
-fn divided(rest: &[u8], bad_path: Reply) -> Result<(), Reply> {
-    if rest.is_empty() || rest.starts_with(b" ") {
-        Ok(())
-    } else {
-        Err(bad_path)
-    }
-}
-
-fn refused(error: PathError, bad_path: Reply) -> Reply {
-    match error {
-        PathError::Invalid => bad_path,
-        PathError::NeedsUtf8 => Reply::NeedSmtpUtf8,
-    }
-}
-
-/// What BDAT announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chunk {
-    /// Octets that follow the command line; a claim only, nothing is allocated by it.
-    pub size: u64,
-    /// Whether the message ends with this chunk.
-    pub last: bool,
-}
-
-/// The arguments of BDAT: `size` or `size LAST` (RFC 3030 section 2). What cannot be read exactly is refused, never guessed: a
-/// wrong size makes content into commands.
-pub fn bdat(args: &[u8]) -> Result<Chunk, Reply> {
-    let (size, last) = match args.iter().position(|&octet| octet == b' ') {
-        None => (args, false),
-        Some(n) => {
-            let (size, word) = args.split_at_checked(n).unwrap_or_default();
-            if !word.eq_ignore_ascii_case(b" LAST") {
-                return Err(Reply::InvalidArguments);
+    #[test]
+    fn a_verb_is_known_in_any_case_and_only_whole() {
+        for verb in KNOWN {
+            let mixed: String = verb
+                .name()
+                .chars()
+                .enumerate()
+                .map(|(n, c)| if n % 2 == 0 { c.to_ascii_lowercase() } else { c })
+                .collect();
+            for name in [verb.name(), &verb.name().to_lowercase(), &mixed] {
+                assert_eq!(split(name.as_bytes()), (verb, &b""[..]), "{name}");
+                assert_eq!(split(format!("{name}X").as_bytes()).0, Verb::Unknown);
+                assert_eq!(split(format!("{name}\t").as_bytes()).0, Verb::Unknown);
+                assert_eq!(split(&name.as_bytes()[1..]).0, Verb::Unknown);
+                assert_ne!(split(format!("\0{name}").as_bytes()).0, verb);
+                assert_eq!(split(format!(" {name}").as_bytes()).0, Verb::Unknown);
             }
-            (size, true)
         }
-    };
-    let size = strict_number(size)?;
-    Ok(Chunk { size, last })
-}
-
-/// The arguments of XEXCH50: `size flags`. Returns the size of the blob, octets; a claim only.
-pub fn xexch50(args: &[u8]) -> Result<u64, Reply> {
-    let mut words = args.splitn(2, |&octet| octet == b' ');
-    let (size, flags) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    strict_number(flags)?;
-    strict_number(size)
-}
-
-/// Digits without leading zeros, at most `i64::MAX`: so sums of two never overflow.
-fn strict_number(digits: &[u8]) -> Result<u64, Reply> {
-    if digits.len() > 1 && digits.starts_with(b"0") {
-        return Err(Reply::InvalidArguments);
+        assert_eq!(split(b""), (Verb::Unknown, &b""[..]));
+        assert_eq!(split(b"NOSUCHVERB of nine"), (Verb::Unknown, &b"of nine"[..]));
     }
-    parameters::decimal(digits)
-        .filter(|&n| n <= i64::MAX as u64)
-        .ok_or(Reply::InvalidArguments)
-}
 
-/// DATA, RSET, QUIT: no argument is allowed (RFC 5321 section 4.1.1.4, 5 and 10).
-pub fn no_arguments(args: &[u8]) -> Result<(), Reply> {
-    if args.is_empty() {
-        Ok(())
-    } else {
-        Err(Reply::InvalidArguments)
+    #[test]
+    fn arguments_lose_the_spaces_around_them_and_keep_those_within() {
+        assert_eq!(split(b"NOOP  a  b  "), (Verb::Noop, &b"a  b"[..]));
+        assert_eq!(split(b"QUIT   "), (Verb::Quit, &b""[..]));
+        assert_eq!(split(b"NOOP \ta\t"), (Verb::Noop, &b"\ta\t"[..]));
     }
-}
 
-/// NOOP, HELP, VRFY, EXPN: anything printable, UTF-8 as well (RFC 6531 section 3.7.4.2 has it for VRFY and EXPN).
-pub fn any_arguments(args: &[u8]) -> Result<(), Reply> {
-    match std::str::from_utf8(args) {
-        Ok(text) if !text.chars().any(char::is_control) => Ok(()),
-        _ => Err(Reply::InvalidArguments),
+    #[test]
+    fn another_protocol_is_known_by_its_first_octets() {
+        let foreign: [&[u8]; 16] = [
+            b"GET / HTTP/1.1",
+            b"POST /mail HTTP/1.0",
+            b"PUT /x",
+            b"HEAD / HTTP/1.1",
+            b"CONNECT mx.test:25 HTTP/1.1",
+            b"OPTIONS * HTTP/1.1",
+            b"DELETE /a",
+            b"TRACE / HTTP/1.1",
+            b"PRI * HTTP/2.0",
+            b"SSH-2.0-OpenSSH_9.9",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 25",
+            b"PROXY UNKNOWN",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+            b"\r\n\r\n\0\r\nQUIT",
+            b"\0",
+            b"\x80\x2e\x01\x03\x01",
+        ];
+        for line in foreign {
+            assert_eq!(split(line).0, Verb::Foreign, "{:?}", String::from_utf8_lossy(line));
+            assert!(is_foreign(line));
+        }
+        for line in [
+            "GET",
+            "GET up",
+            "get / HTTP/1.1",
+            "GETS / HTTP/1.1",
+            "SSH",
+            "PROXY",
+            "PROXYING x",
+            "Subject: / HTTP/1.1",
+            "\u{e4}h",
+        ] {
+            assert_eq!(split(line.as_bytes()).0, Verb::Unknown, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_may_be_as_long_as_its_verb_allows() {
+        assert_eq!(Verb::Mail.line_limit(), 1165);
+        assert_eq!(Verb::Rcpt.line_limit(), 1012);
+        assert_eq!(Verb::Auth.line_limit(), 12_288);
+        for verb in [Verb::Ehlo, Verb::Bdat, Verb::Vrfy, Verb::Unknown, Verb::Foreign] {
+            assert_eq!(verb.line_limit(), 512);
+        }
+        assert_eq!(MAX_LINE, 1165, "AUTH is not offered yet");
     }
 }

@@ -23,7 +23,7 @@ pub fn mail(rest: &[u8], offered: Offered) -> Result<MailParameters, Reply> {
     for parameter in split(rest) {
         let (keyword, value) = parameter?;
         // Keywords are as good as their extension: RFC 5321 section 4.1.1.11 has 555, [MS-OXSMTP] 501.
-        if keyword.eq_ignore_ascii_case(b"SIZE") {
+        if keyword.eq_ignore_ascii_case(b"SIZE") && offered.has(Extension::Size) {
             once(&mut parameters.size, size(needed(value)?)?)?;
         } else if keyword.eq_ignore_ascii_case(b"BODY") {
             once(&mut body, self::body(needed(value)?, offered)?)?;
@@ -32,9 +32,9 @@ pub fn mail(rest: &[u8], offered: Offered) -> Result<MailParameters, Reply> {
                 return Err(INVALID);
             }
             parameters.smtputf8 = true;
-        } else if keyword.eq_ignore_ascii_case(b"RET") {
+        } else if keyword.eq_ignore_ascii_case(b"RET") && offered.has(Extension::Dsn) {
             once(&mut parameters.ret, ret(needed(value)?)?)?;
-        } else if keyword.eq_ignore_ascii_case(b"ENVID") {
+        } else if keyword.eq_ignore_ascii_case(b"ENVID") && offered.has(Extension::Dsn) {
             let value = needed(value)?;
             if value.len() > MAX_ENVID || !is_xtext(value) {
                 return Err(INVALID);
@@ -55,12 +55,14 @@ pub fn mail(rest: &[u8], offered: Offered) -> Result<MailParameters, Reply> {
 }
 
 /// The parameters of RCPT: `rest` is what follows the path. `smtputf8`: MAIL said SMTPUTF8.
-pub fn rcpt(rest: &[u8], smtputf8: bool) -> Result<RcptParameters, Reply> {
+pub fn rcpt(rest: &[u8], offered: Offered, smtputf8: bool) -> Result<RcptParameters, Reply> {
     let mut parameters = RcptParameters::default();
     for parameter in split(rest) {
         let (keyword, value) = parameter?;
         let value = needed(value)?;
-        if keyword.eq_ignore_ascii_case(b"NOTIFY") {
+        if !offered.has(Extension::Dsn) {
+            return Err(INVALID);
+        } else if keyword.eq_ignore_ascii_case(b"NOTIFY") {
             once(&mut parameters.notify, notify(value)?)?;
         } else if keyword.eq_ignore_ascii_case(b"ORCPT") {
             once(&mut parameters.orcpt, orcpt(value, smtputf8)?)?;
@@ -176,11 +178,12 @@ fn orcpt(value: &[u8], smtputf8: bool) -> Result<Box<str>, Reply> {
     if !kind.iter().all(|&octet| octet.is_ascii() && is_atext(octet)) {
         return Err(INVALID);
     }
-    // xtext is 7-bit in every type, and older clients send the type utf-8 in it.
-    if is_xtext(address) {
+    // In the type utf-8, `+` is none of the code, but clients send xtext; only what is both would be read as `\x{HEX}`.
+    let is_utf8 = kind.eq_ignore_ascii_case(b"utf-8");
+    if is_xtext(address) && !(is_utf8 && address.contains(&b'\\')) {
         return kept(value);
     }
-    if !kind.eq_ignore_ascii_case(b"utf-8") {
+    if !is_utf8 {
         return Err(INVALID);
     }
     let text = std::str::from_utf8(address).map_err(|_| INVALID)?;

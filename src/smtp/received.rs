@@ -86,7 +86,7 @@ pub struct Trace<'a> {
     pub queue_id: &'a str,
     /// The time of reception, a date-time of RFC 5322 section 3.3.
     pub date: &'a str,
-    /// The recipient, where there is exactly one: others are nobody's business (RFC 5321 section 7.6).
+    /// The recipient, where there is exactly one: others are nobody's business (RFC 5321 section 7.2).
     pub recipient: Option<&'a str>,
 }
 
@@ -121,24 +121,27 @@ pub fn write(out: &mut Vec<u8>, trace: &Trace<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A domain in A-labels or an address literal as it is. Of anything else, letters, digits, `.`, `-`, `_` and `:` stay, the rest
-/// becomes `?`: what the client said can be recognised, and is no syntax.
+/// A domain in A-labels, an address literal in its brackets. Of anything else letters, digits, `.`, `-`, `_` and `:` stay, the
+/// rest becomes `?`, within a literal too (its grammar has semicolons and parentheses, its readers may not): what the
+/// client said can be recognised, and is no syntax.
 fn hello_name(out: &mut Vec<u8>, hello: &str) {
-    if grammar::is_domain(hello) && !hello.is_ascii() {
+    if grammar::is_domain(hello) {
         out.extend_from_slice(domain_key(hello).as_bytes());
-    } else if grammar::is_domain(hello) || grammar::is_literal(hello) {
-        out.extend_from_slice(hello.as_bytes());
-    } else if hello.is_empty() {
-        out.extend_from_slice(b"unknown");
-    } else {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-        out.extend(
-            hello
-                .chars()
-                .take(MAX_NAME)
-                .map(|c| if plain(c) { c as u8 } else { b'?' }),
-        );
+        return;
     }
+    let bracketed = grammar::is_literal(hello);
+    let plain = |c: char| {
+        c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':') || (bracketed && matches!(c, '[' | ']'))
+    };
+    if hello.is_empty() {
+        out.extend_from_slice(b"unknown");
+    }
+    out.extend(
+        hello
+            .chars()
+            .take(MAX_NAME)
+            .map(|c| if plain(c) { c as u8 } else { b'?' }),
+    );
 }
 
 fn address_literal(out: &mut Vec<u8>, client: IpAddr) {
@@ -154,4 +157,118 @@ fn is_printable(recipient: &str, protocol: Protocol) -> bool {
     recipient.len() <= MAX_NAME
         && !recipient.chars().any(char::is_control)
         && (recipient.is_ascii() || protocol.is_utf8())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: Trace<'static> = Trace {
+        hello: "client.test",
+        client: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
+        hostname: "mx.test",
+        protocol: Protocol::Esmtp,
+        queue_id: "01AB",
+        date: "Sat, 21 Nov 2026 01:00:00 +0000",
+        recipient: None,
+    };
+
+    fn written(trace: Trace<'_>) -> String {
+        let mut out = Vec::new();
+        write(&mut out, &trace);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_field_names_client_host_protocol_and_queue_id() {
+        assert_eq!(
+            written(Trace {
+                recipient: Some("a@b.test"),
+                ..TRACE
+            }),
+            "Received: from client.test ([192.0.2.7])\r\n\tby mx.test (postern) with ESMTP id 01AB\r\n\tfor <a@b.test>; \
+             Sat, 21 Nov 2026 01:00:00 +0000\r\n"
+        );
+        assert_eq!(
+            written(TRACE),
+            "Received: from client.test ([192.0.2.7])\r\n\tby mx.test (postern) with ESMTP id 01AB;\r\n\t\
+             Sat, 21 Nov 2026 01:00:00 +0000\r\n"
+        );
+    }
+
+    #[test]
+    fn an_ipv6_client_has_its_tag_and_a_mapped_one_is_ipv4() {
+        let client = |address: &str| {
+            written(Trace {
+                client: address.parse().unwrap(),
+                ..TRACE
+            })
+        };
+        assert!(client("2001:db8::7").contains("([IPv6:2001:db8::7])"));
+        assert!(client("::ffff:192.0.2.7").contains("([192.0.2.7])"));
+    }
+
+    #[test]
+    fn nothing_that_the_client_calls_itself_can_break_the_field() {
+        let from = |hello: &str| {
+            let field = written(Trace { hello, ..TRACE });
+            let name = field
+                .strip_prefix("Received: from ")
+                .unwrap()
+                .split_once(" ([192.0.2.7])\r\n\tby mx.test")
+                .unwrap()
+                .0;
+            assert_eq!(field.matches("\r\n").count(), 3, "{field:?}");
+            assert!(field.lines().all(|line| line.len() < 998), "{field:?}");
+            assert_eq!(
+                field
+                    .replace("\r\n", "")
+                    .replace('\t', "")
+                    .find(|c: char| c.is_control()),
+                None
+            );
+            name.to_owned()
+        };
+        assert_eq!(from("my_host"), "my_host");
+        assert_eq!(from("[192.0.2.1]"), "[192.0.2.1]");
+        assert_eq!(from("[IPv6:2001:DB8::1]"), "[IPv6:2001:DB8::1]");
+        assert_eq!(from("[tag:a;(b]"), "[tag:a??b]");
+        assert_eq!(from("[1.2.3]"), "?1.2.3?");
+        assert_eq!(from("b\u{fc}cher.test"), "xn--bcher-kva.test");
+        assert_eq!(from("a\r\n\r\nbody"), "a????body");
+        assert_eq!(from("evil)(by"), "evil??by");
+        assert_eq!(from("x;\u{202e}\u{1b}[2J\0"), "x????2J?");
+        assert_eq!(from(""), "unknown");
+        assert_eq!(from(&"\u{fc}!".repeat(5000)).len(), 255);
+    }
+
+    #[test]
+    fn a_recipient_that_could_break_the_field_is_left_out() {
+        let field = |recipient, protocol| {
+            written(Trace {
+                recipient: Some(recipient),
+                protocol,
+                ..TRACE
+            })
+        };
+        for recipient in ["a\r\nX: y@b", "a\0@b", &"a".repeat(300), "\u{fc}@b.test"] {
+            assert!(!field(recipient, Protocol::Esmtp).contains("for <"), "{recipient:?}");
+        }
+        assert!(field("\u{fc}@b.test", Protocol::Utf8Smtps).contains("for <\u{fc}@b.test>"));
+    }
+
+    #[test]
+    fn the_keyword_is_the_registered_one() {
+        for tls in [false, true] {
+            for auth in [false, true] {
+                let suffix = format!("{}{}", if tls { "S" } else { "" }, if auth { "A" } else { "" });
+                assert_eq!(Protocol::of(true, tls, auth, false).keyword(), format!("ESMTP{suffix}"));
+                assert_eq!(
+                    Protocol::of(true, tls, auth, true).keyword(),
+                    format!("UTF8SMTP{suffix}")
+                );
+                assert_eq!(Protocol::of(false, tls, auth, false).keyword(), "SMTP");
+            }
+        }
+    }
 }
