@@ -9,6 +9,10 @@ use super::extension::{Extension, Offered};
 use super::oxsmtp::Reply;
 use super::path::grammar::is_atext;
 
+pub mod xtext;
+
+use xtext::{is_utf8_addr, is_xtext};
+
 /// Octets of ENVID= (RFC 3461 section 4.4).
 const MAX_ENVID: usize = 100;
 /// Octets of ORCPT= (RFC 3461 section 4.2) and of AUTH= (RFC 4954 section 3, item 6).
@@ -196,65 +200,150 @@ fn orcpt(value: &[u8], smtputf8: bool) -> Result<Box<str>, Reply> {
     kept(value)
 }
 
-/// xtext (RFC 3461 section 4): printable ASCII without `+` and `=`, and `+HH` in upper case. What it stands for must be
-/// printable too, or a tab (sections 4.2 and 4.4): so no line end can come into a report through it.
-pub fn is_xtext(value: &[u8]) -> bool {
-    let mut octets = value.iter();
-    while let Some(&octet) = octets.next() {
-        match octet {
-            b'+' => {
-                let decoded = match (octets.next().and_then(upper_hex), octets.next().and_then(upper_hex)) {
-                    (Some(high), Some(low)) => high << 4 | low,
-                    _ => return false,
-                };
-                if !matches!(decoded, b'\t' | 0x20..=0x7e) {
-                    return false;
-                }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::Edition;
+
+    fn offered() -> Offered {
+        Offered::of(Edition::Y2021, &[], false)
+    }
+
+    fn mailed(rest: &str) -> Result<MailParameters, Reply> {
+        mail(rest.as_bytes(), offered())
+    }
+
+    fn asked(rest: &str) -> Result<RcptParameters, Reply> {
+        rcpt(rest.as_bytes(), offered(), false)
+    }
+
+    #[test]
+    fn every_parameter_of_mail_is_read() {
+        let parameters = mailed(" size=0001000 Body=binarymime ret=Hdrs EnvId=a+2Bb SmtpUtf8").unwrap();
+        assert_eq!(
+            parameters,
+            MailParameters {
+                size: Some(1000),
+                body: Body::BinaryMime,
+                ret: Some(Ret::Headers),
+                envid: Some("a+2Bb".into()),
+                smtputf8: true,
+                auth: None,
             }
-            b'=' => return false,
-            0x21..=0x7e => {}
-            _ => return false,
+        );
+        assert_eq!(mailed("   ").unwrap(), MailParameters::default());
+        assert_eq!(mailed(" SIZE=18446744073709551615").unwrap().size, Some(u64::MAX));
+    }
+
+    #[test]
+    fn what_is_unknown_twice_or_not_valid_is_refused() {
+        let long = format!(" ENVID={}", "x".repeat(101));
+        let rests = "X|X=1|=|=1|SIZE|SIZE=|SIZE==1|SIZE=1=|SIZE=-1|SIZE=+1|SIZE=1k|SIZE=0x1|SIZE=18446744073709551616|\
+                     SIZE=000000000000000000001|SIZE=1 SIZE=1|BODY|BODY=|BODY=8BIT|BODY=7BIT body=7BIT|RET=NO|RET=FULL RET=FULL|\
+                     ENVID=|ENVID=a ENVID=b|ENVID=a+2b|ENVID=a+2|ENVID=a+|ENVID=a=b|ENVID=a\tb|ENVID=a+0D+0Ab|ENVID=a+00|\
+                     ENVID=\u{e9}|SMTPUTF8=|SMTPUTF8=1|SMTPUTF8 SMTPUTF8|AUTH=<>|NOTIFY=NEVER|ORCPT=rfc822;a|S\u{130}ZE=1";
+        for rest in rests.split('|').chain([long.as_str()]) {
+            assert_eq!(mailed(rest), Err(Reply::InvalidArguments), "{rest:?}");
+        }
+        assert!(mailed(&long[..long.len() - 1]).is_ok());
+    }
+
+    #[test]
+    fn a_parameter_goes_with_its_extension() {
+        let bodies = |off: &[Extension]| {
+            let offered = Offered::of(Edition::Y2021, off, false);
+            ["7BIT", "8BITMIME", "BINARYMIME"].map(|body| mail(format!(" BODY={body}").as_bytes(), offered).is_ok())
+        };
+        assert_eq!(bodies(&[]), [true, true, true]);
+        assert_eq!(bodies(&[Extension::BinaryMime]), [true, true, false]);
+        assert_eq!(bodies(&[Extension::EightBitMime]), [true, false, true]);
+        assert_eq!(
+            bodies(&[Extension::EightBitMime, Extension::Chunking]),
+            [false, false, false]
+        );
+        let auth = offered().with(Extension::Auth);
+        for value in ["<>", "a+40b", "a@b"] {
+            assert_eq!(
+                mail(format!(" AUTH={value}").as_bytes(), auth).unwrap().auth.as_deref(),
+                Some(value)
+            );
+        }
+        for value in ["", "<a@b>=", "a+0A", "a+4"] {
+            assert_eq!(
+                mail(format!(" AUTH={value}").as_bytes(), auth),
+                Err(Reply::InvalidArguments)
+            );
         }
     }
-    true
-}
 
-fn upper_hex(octet: &u8) -> Option<u8> {
-    match octet {
-        b'0'..=b'9' => Some(octet - b'0'),
-        b'A'..=b'F' => Some(octet - b'A' + 10),
-        _ => None,
-    }
-}
-
-/// utf-8-addr-xtext and utf-8-addr-unitext (RFC 6533 section 3): printable, without `+`, `=` and `\`, but `\x{HEX}`.
-fn is_utf8_addr(text: &str) -> bool {
-    let mut rest = text;
-    while let Some(character) = rest.chars().next() {
-        rest = match character {
-            '\\' => match embedded(rest) {
-                Some(rest) => rest,
-                None => return false,
-            },
-            '+' | '=' | ' ' => return false,
-            _ if character.is_control() => return false,
-            _ => rest.get(character.len_utf8()..).unwrap_or_default(),
+    #[test]
+    fn notify_is_never_alone_or_a_list() {
+        let notify = |value: &str| asked(&format!(" NOTIFY={value}")).map(|p| p.notify.unwrap());
+        let on = |success, failure, delay| {
+            Ok(Notify::On {
+                success,
+                failure,
+                delay,
+            })
         };
+        assert_eq!(notify("never"), Ok(Notify::Never));
+        assert_eq!(notify("Success"), on(true, false, false));
+        assert_eq!(notify("DELAY,FAILURE"), on(false, true, true));
+        assert_eq!(notify("SUCCESS,FAILURE,DELAY"), on(true, true, true));
+        for value in [
+            "",
+            ",",
+            "SUCCESS,",
+            ",DELAY",
+            "NEVER,DELAY",
+            "DELAY,NEVER",
+            "ALWAYS",
+            "SUCCESS;DELAY",
+            "DELAY NOTIFY=DELAY",
+        ] {
+            assert_eq!(notify(value), Err(Reply::InvalidArguments), "{value}");
+        }
     }
-    true
-}
 
-/// What follows `\x{HEX}`, where HEX is a code point in upper case that needs to be written so: not printable ASCII other
-/// than `+`, `=`, `\`, space and DEL. Control characters are refused as in xtext.
-fn embedded(text: &str) -> Option<&str> {
-    let (hex, rest) = text.strip_prefix("\\x{")?.split_once('}')?;
-    if !(2..=6).contains(&hex.len())
-        || !hex.bytes().all(|octet| upper_hex(&octet).is_some())
-        || (hex.len() > 2 && hex.starts_with('0'))
-    {
-        return None;
+    #[test]
+    fn orcpt_is_a_type_and_an_address_that_cannot_break_a_report() {
+        let orcpt = |value: &str, utf8| {
+            rcpt(format!(" ORCPT={value}").as_bytes(), offered(), utf8).map(|p| p.orcpt.unwrap().into_string())
+        };
+        for value in [
+            "rfc822;a@b",
+            "RFC822;a+2Bb@c",
+            "x-type;+20+09",
+            "utf-8;a@b",
+            "utf-8;a+2Bb@c",
+            r"utf-8;\x{E9}@b",
+            r"utf-8;\x{2B}\x{3D}\x{5C}\x{20}",
+            r"UTF-8;\x{1F600}\x{10FFFF}",
+        ] {
+            assert_eq!(orcpt(value, false).as_deref(), Ok(value));
+        }
+        for value in ["utf-8;\u{e9}@b", "utf-8;\u{e9}\\x{E8}@b"] {
+            assert_eq!(orcpt(value, true).as_deref(), Ok(value));
+            assert_eq!(orcpt(value, false), Err(Reply::NeedSmtpUtf8));
+        }
+        let long = format!("rfc822;{}", "x".repeat(494));
+        let values = "a@b|;a@b|rfc822;|rfc 822;a|rfc;822;+a|r(c);a|\u{e9};a@b|rfc822;\u{e9}@b|rfc822;a=b|rfc822;a+0D+0Ab|rfc822;a+00|\
+                      rfc822;a+7F|rfc822;a+80|rfc822;a\0|utf-8;\u{85}";
+        let embedded =
+            r"\x{0A}|\x{A}|\x{00}|\x{7F}|\x{85}|\x{41}|\x{0E9}|\x{e9}|\x{D800}|\x{110000}|\x{E9|\x{}|\|\y|\x{E9}+2B";
+        let embedded: Vec<_> = embedded.split('|').map(|code| format!("utf-8;{code}")).collect();
+        for value in values
+            .split('|')
+            .chain(embedded.iter().chain([&long]).map(String::as_str))
+        {
+            assert_eq!(orcpt(value, true), Err(Reply::InvalidArguments), "{value:?}");
+        }
+        assert!(orcpt(&long[..500], false).is_ok());
+        assert_eq!(
+            rcpt(b" ORCPT=utf-8;\xff", offered(), true),
+            Err(Reply::InvalidArguments)
+        );
+        assert_eq!(asked(" ORCPT=rfc822;a ORCPT=rfc822;a"), Err(Reply::InvalidArguments));
+        assert_eq!(asked(" ORCPT"), Err(Reply::InvalidArguments));
     }
-    let character = char::from_u32(u32::from_str_radix(hex, 16).ok()?)?;
-    let needs_it = !character.is_ascii() || matches!(character, '+' | '=' | '\\' | ' ');
-    (needs_it && !character.is_control()).then_some(rest)
 }

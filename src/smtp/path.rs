@@ -201,8 +201,8 @@ impl Mailbox {
     }
 
     /// The mailbox for comparing with others: `local@domain`, where
-    /// - the local-part is unquoted, in Normalization Form C (so that the same name composed and decomposed is one key,
-    ///   as RFC 6531 section 3.1 and RFC 6532 section 3.1 ask), and its ASCII letters are lower case. RFC 5321 section 2.4
+    /// - the local-part is unquoted, in Normalization Form C (so that the same name composed and decomposed is one key;
+    ///   RFC 6532 section 3.1 advises that form), and its ASCII letters are lower case. RFC 5321 section 2.4
     ///   leaves the case to the host that owns the mailbox; letters beyond ASCII keep theirs, because their folding
     ///   depends on the language. Nothing is folded by likeness (NFKC): `ﬁ` is not `fi`;
     /// - the domain is [`Mailbox::domain_key`].
@@ -241,4 +241,123 @@ pub fn domain_key(domain: &str) -> Cow<'_, str> {
 /// The grammar has kept out the ASCII ones; C1 (U+0080 to U+009F) are UTF-8 like any other.
 fn has_control(text: &str) -> bool {
     !text.is_ascii() && text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox(text: &str) -> Mailbox {
+        Mailbox::parse(text).unwrap_or_else(|| panic!("{text:?} is a mailbox"))
+    }
+
+    fn parsed(path: &str) -> Result<String, PathError> {
+        ForwardPath::parse(path.as_bytes(), true)
+            .map(|(path, rest)| format!("{}|{}", path.as_str(), String::from_utf8_lossy(rest)))
+    }
+
+    #[test]
+    fn a_source_route_is_checked_and_dropped() {
+        assert_eq!(parsed("<@a:u@b>").unwrap(), "u@b|");
+        assert_eq!(parsed("<@a.test,@b.test:u@c> X").unwrap(), "u@c| X");
+        for path in [
+            "<@a,b:u@c>",
+            "<@a:@b:u@c>",
+            "<@a,:u@c>",
+            "<@:u@c>",
+            "<@a u@c>",
+            "<@a,@b>",
+            "<@[192.0.2.1]:u@c>",
+            "<@a:>",
+            "<@a:postmaster>",
+            "<@-a:u@b>",
+        ] {
+            assert_eq!(parsed(path), Err(PathError::Invalid), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_null_path_is_for_senders_and_postmaster_for_recipients() {
+        assert_eq!(ReversePath::parse(b"<> X", true), Ok((ReversePath::Null, &b" X"[..])));
+        assert!(ReversePath::parse(b"<postmaster>", true).is_err());
+        assert_eq!(
+            ForwardPath::parse(b"<PostMaster>", true),
+            Ok((ForwardPath::Postmaster, &b""[..]))
+        );
+        assert_eq!(parsed("<PostMaster@b>").unwrap(), "PostMaster@b|");
+        for path in [
+            "<>",
+            "< >",
+            "<",
+            "",
+            "a@b",
+            "<a@b",
+            "a@b>",
+            "<<a@b>>",
+            "< a@b>",
+            "<a@b >",
+            "<postmaster",
+            "<postmasters>",
+        ] {
+            assert_eq!(parsed(path), Err(PathError::Invalid), "{path}");
+        }
+    }
+
+    #[test]
+    fn octets_above_127_are_utf8_and_need_smtputf8_wherever_they_stand() {
+        for path in ["<\u{e9}@b>", "<a@\u{fc}.test>", "<@\u{fc}.test:a@b>"] {
+            assert!(ForwardPath::parse(path.as_bytes(), true).is_ok(), "{path}");
+            assert_eq!(
+                ForwardPath::parse(path.as_bytes(), false),
+                Err(PathError::NeedsUtf8),
+                "{path}"
+            );
+        }
+        for path in [
+            &b"<\xe9@b>"[..],
+            b"<\xc3@b>",
+            b"<a@\xfc.test>",
+            b"<\xc0\xaf@b>",
+            b"<\xed\xa0\x80@b>",
+            b"<\"\xff\"@b>",
+            b"<@\xff:a@b>",
+        ] {
+            for utf8 in [true, false] {
+                assert_eq!(ForwardPath::parse(path, utf8), Err(PathError::Invalid), "{path:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mailbox_knows_its_parts_and_its_key() {
+        for (text, local, key) in [
+            ("Jo.Doe@EXAMPLE.test", "Jo.Doe", "jo.doe@example.test"),
+            (r#""Jo\ Doe\""@B"#, "Jo Doe\"", "jo doe\"@b"),
+            ("\"jo\"@b", "jo", "jo@b"),
+            ("\"a@b\"@c", "a@b", "a@b@c"),
+            ("a@[IPv6:2001:DB8::1]", "a", "a@[ipv6:2001:db8::1]"),
+            ("a@B\u{dc}CHER.test", "a", "a@xn--bcher-kva.test"),
+            ("a@XN--BCHER-KVA.test", "a", "a@xn--bcher-kva.test"),
+            ("a@bu\u{308}cher.test", "a", "a@xn--bcher-kva.test"),
+            ("Rene\u{301}@b", "Rene\u{301}", "ren\u{e9}@b"),
+            ("Ren\u{e9}@b", "Ren\u{e9}", "ren\u{e9}@b"),
+            ("\"Re\\ne\u{301}\"@b", "Rene\u{301}", "ren\u{e9}@b"),
+            ("H\u{331}@b", "H\u{331}", "\u{1e96}@b"),
+            ("\u{c9}@b", "\u{c9}", "\u{c9}@b"),
+            ("\u{fb01}@b", "\u{fb01}", "\u{fb01}@b"),
+        ] {
+            let mailbox = mailbox(text);
+            assert_eq!(mailbox.local_unquoted(), local);
+            assert_eq!(mailbox.key(), key);
+            assert_eq!(format!("{}@{}", mailbox.local(), mailbox.domain()), text);
+            assert_eq!(mailbox.is_ascii(), text.is_ascii());
+            assert_eq!(mailbox.is_literal(), text.contains('['));
+        }
+    }
+
+    #[test]
+    fn a_domain_of_another_script_shows_in_its_key() {
+        assert_eq!(mailbox("a@\u{430}pple.test").domain_key(), "xn--pple-43d.test");
+        assert!(matches!(mailbox("a@b.test").domain_key(), Cow::Borrowed("b.test")));
+    }
 }

@@ -135,7 +135,8 @@ fn domain_name(b: &[u8]) -> Option<usize> {
     Some(n)
 }
 
-/// `[1.2.3.4]`, `[IPv6:...]`, `[tag:content]` (RFC 5321 section 4.1.3).
+/// `[1.2.3.4]`, `[IPv6:...]`, `[tag:content]` (RFC 5321 section 4.1.3). An IPv6 address without its tag is of the third form:
+/// the grammar cannot tell, and no domain list will ever have it.
 fn literal(b: &[u8]) -> Option<usize> {
     let end = b.iter().take(MAX_DOMAIN).position(|&octet| octet == b']')?;
     let inner = std::str::from_utf8(b.get(1..end)?).ok()?;
@@ -184,4 +185,178 @@ pub fn a_labels(domain: &str) -> Option<Cow<'_, str>> {
         }
     }
     labels.next().is_none().then_some(converted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_domain;
+    use crate::smtp::path::{ForwardPath, Mailbox};
+
+    #[test]
+    fn what_the_grammar_allows_is_a_mailbox() {
+        for text in [
+            "a@b",
+            "a.b.c@d.test",
+            "!#$%&'*+-/=?^_`{|}~@b.test",
+            "\"\"@b",
+            "\"a b\"@c",
+            "\"a@b\"@c",
+            r#""a\"\\\ "@b"#,
+            "\"<>\"@b",
+            "a@1.2",
+            "a@a-b.test",
+            "a@a--b.test",
+            "a@xn--bcher-kva.test",
+            "a@[192.0.2.1]",
+            "a@[IPv6:2001:db8::1]",
+            "a@[ipV6:::ffff:192.0.2.1]",
+            "a@[x-tag:!Z^~]",
+            "a@[2001:db8::1]",
+            "user%host@b",
+            "host!user@b",
+            "\u{e9}t\u{e9}@b",
+            "\"\u{e9} \"@b",
+            "a@b\u{fc}cher.test",
+            "a@\u{65e5}\u{672c}.test",
+        ] {
+            assert_eq!(Mailbox::parse(text).as_ref().map(Mailbox::as_str), Some(text));
+        }
+    }
+
+    #[test]
+    fn what_it_does_not_allow_is_none() {
+        for text in [
+            "",
+            "a",
+            "@",
+            "a@",
+            "@b",
+            "a@@b",
+            "a@b@c",
+            ".a@b",
+            "a.@b",
+            "a..b@c",
+            "a b@c",
+            "a@b c",
+            "a(c)@b",
+            "a,b@c",
+            "a:b@c",
+            "a;b@c",
+            "a<b@c",
+            "a>b@c",
+            "a[b@c",
+            "a\\b@c",
+            "a\"b@c",
+            "\"a\"b@c",
+            "a\"b\"@c",
+            "\"a@b",
+            "\"a\"\"@b",
+            "\"a\\\"@b",
+            "\"\\\u{e9}\"@b",
+            "a@.b",
+            "a@b.",
+            "a@b..c",
+            "a@-b",
+            "a@b-",
+            "a@b-.c",
+            "a@b.-c",
+            "a@b_c",
+            "a@b/c",
+            "a@b:25",
+            "a@[]",
+            "a@[192.0.2.1",
+            "a@192.0.2.1]",
+            "a@[192.0.2.256]",
+            "a@[192.0.2]",
+            "a@[192.0.2.01]",
+            "a@[IPv6:]",
+            "a@[IPv6:192.0.2.1]",
+            "a@[IPv6:fe80::1%eth0]",
+            "a@[tag:]",
+            "a@[:x]",
+            "a@[tag-:x]",
+            "a@[t_g:x]",
+            "a@[tag:x[y]",
+            "a@[tag:x y]",
+            "a@[tag:x\\y]",
+            "a@[1.2.3.4].b",
+            "a@[1.2.3.4]b",
+            "a\0@b",
+            "a@b\0",
+            "\"\r\"@b",
+            "\"\t\"@b",
+            "\"\x7f\"@b",
+            "a\x7f@b",
+            "a\u{85}@b",
+            "a\u{9b}@b",
+            "a@\u{85}b",
+            "<a@b>",
+            " a@b",
+            "a@b ",
+            "a@\u{fc}-",
+            "a@-\u{fc}",
+            "a@xn--\u{fc}",
+            "a@\u{378}.test",
+        ] {
+            assert_eq!(Mailbox::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_only_mapping_makes_plain_is_refused() {
+        // Full-width letters, the Kelvin sign, three other full stops, a soft hyphen, a full-width commercial at.
+        for domain in [
+            "\u{ff42}\u{ff43}.test",
+            "\u{212a}.test",
+            "b\u{3002}test",
+            "b\u{ff0e}test",
+            "b\u{ff61}test",
+            "b\u{ad}c.test",
+            "b\u{ff20}c",
+        ] {
+            assert_eq!(Mailbox::parse(&format!("a@{domain}")), None, "{domain:?}");
+        }
+    }
+
+    #[test]
+    fn parts_may_be_as_long_as_their_limits_and_no_longer() {
+        let label = |n| "b".repeat(n);
+        assert!(Mailbox::parse(&format!("{}@b", label(64))).is_some());
+        assert!(Mailbox::parse(&format!("{}@b", label(65))).is_none());
+        assert!(Mailbox::parse(&format!("\"{}\"@b", label(62))).is_some());
+        assert!(
+            Mailbox::parse(&format!("\"{}\"@b", label(63))).is_none(),
+            "quotes count"
+        );
+        assert!(Mailbox::parse(&format!("{}@b", "\u{e9}".repeat(32))).is_some());
+        assert!(
+            Mailbox::parse(&format!("{}@b", "\u{e9}".repeat(33))).is_none(),
+            "octets count"
+        );
+        assert!(Mailbox::parse(&format!("a@{}.test", label(63))).is_some());
+        assert!(Mailbox::parse(&format!("a@{}.test", label(64))).is_none());
+        assert!(Mailbox::parse(&format!("a@b.{}", label(64))).is_none());
+        assert!(Mailbox::parse(&format!("a@{}.test", "\u{fc}".repeat(70))).is_none());
+
+        // 63 * 3 + 3 dots = 192 octets of domain before the last label.
+        let domain = |n: usize| [label(63), label(63), label(63), label(n - 192)].join(".");
+        assert!(is_domain(&domain(255)));
+        assert!(!is_domain(&[domain(253), "bb".to_owned()].join(".")));
+        assert!(
+            ForwardPath::parse(format!("<a@{}>", domain(252)).as_bytes(), true).is_ok(),
+            "256 octets"
+        );
+        assert!(
+            ForwardPath::parse(format!("<a@{}>", domain(253)).as_bytes(), true).is_err(),
+            "257 octets"
+        );
+        assert!(
+            ForwardPath::parse(format!("<@c:a@{}>", domain(249)).as_bytes(), true).is_ok(),
+            "the source route counts"
+        );
+        assert!(ForwardPath::parse(format!("<@c:a@{}>", domain(250)).as_bytes(), true).is_err());
+        assert!(Mailbox::parse(&format!("a@{}", domain(252))).is_some());
+        assert!(Mailbox::parse(&format!("a@{}", domain(253))).is_none());
+        assert!(ForwardPath::parse(format!("<{}", label(10_000_000)).as_bytes(), true).is_err());
+    }
 }
