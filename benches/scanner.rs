@@ -24,7 +24,7 @@ fn naive(input: &[u8]) -> (usize, u64, u64, bool, bool) {
         }
         end = match (end, octet) {
             (2, b'\r') => 3,
-            (3, b'\n') => return (at + 1, size, header_size, bare, nul),
+            (3, b'\n') => return (at + 1, size - 1, header_size, bare, nul),
             (_, b'\n') if last == b'\r' => 1,
             _ => 0,
         };

@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use memchr::{memchr2, memchr3};
+
 /// Looks for `by` and our name.
 #[derive(Debug)]
 pub(super) struct By {
@@ -38,6 +40,18 @@ struct Like {
     by: bool,
     own_name: bool,
 }
+
+/// The octets that end a word, or begin a quoted string in it.
+const ENDS_WORD: [bool; 256] = {
+    let mut ends = [false; 256];
+    let octets = b" \t;()\"";
+    let mut i = 0;
+    while i < octets.len() {
+        ends[octets[i] as usize] = true;
+        i += 1;
+    }
+    ends
+};
 
 const NEW_WORD: Like = Like {
     by: true,
@@ -69,11 +83,26 @@ impl By {
 
     /// Takes more of the field.
     pub(super) fn text(&mut self, text: &[u8]) {
-        for &octet in text {
-            if self.names_us {
-                return;
+        let mut rest = text;
+        while !rest.is_empty() && !self.names_us {
+            if std::mem::take(&mut self.escaped) {
+                rest = rest.get(1..).unwrap_or_default();
+                continue;
             }
-            self.octet(octet);
+            let found = match self.place {
+                Place::Words => rest.iter().position(|&octet| ENDS_WORD[usize::from(octet)]),
+                Place::Quoted => memchr2(b'"', b'\\', rest),
+                Place::Comment(_) => memchr3(b'(', b')', b'\\', rest),
+            };
+            let (before, after) = rest.split_at(found.unwrap_or(rest.len()));
+            if self.place == Place::Words {
+                self.extend_word(before);
+            }
+            let Some((&octet, after)) = after.split_first() else {
+                return;
+            };
+            self.stop(octet);
+            rest = after;
         }
     }
 
@@ -83,37 +112,36 @@ impl By {
         self.names_us
     }
 
-    fn octet(&mut self, octet: u8) {
-        if std::mem::take(&mut self.escaped) {
-            return;
-        }
+    /// Takes one of the octets that were searched for.
+    fn stop(&mut self, octet: u8) {
         match (self.place, octet) {
-            (Place::Words, b' ' | b'\t' | b';' | b')') => self.end_word(),
-            (Place::Words, b'(') => {
-                self.end_word();
-                self.place = Place::Comment(1);
-            }
             (Place::Words, b'"') => {
                 self.place = Place::Quoted;
-                self.extend_word(octet);
+                // A quoted string is part of a word, and that word is no name.
+                self.extend_word(b"\"");
             }
-            (Place::Words, _) => self.extend_word(octet),
+            (Place::Words, _) => {
+                self.end_word();
+                if octet == b'(' {
+                    self.place = Place::Comment(1);
+                }
+            }
             (_, b'\\') => self.escaped = true,
-            (Place::Quoted, b'"') | (Place::Comment(1), b')') => self.place = Place::Words,
-            (Place::Comment(depth), b'(') => self.place = Place::Comment(depth + 1),
+            (Place::Quoted, _) | (Place::Comment(..=1), b')') => self.place = Place::Words,
             (Place::Comment(depth), b')') => self.place = Place::Comment(depth - 1),
-            _ => {}
+            (Place::Comment(depth), _) => self.place = Place::Comment(depth + 1),
         }
     }
 
-    fn extend_word(&mut self, octet: u8) {
-        let is = |word: &[u8], at: usize| {
-            word.get(at)
-                .is_some_and(|expected| expected.eq_ignore_ascii_case(&octet))
+    fn extend_word(&mut self, part: &[u8]) {
+        let end = self.word + part.len();
+        let is = |word: &[u8]| {
+            word.get(self.word..end)
+                .is_some_and(|expected| expected.eq_ignore_ascii_case(part))
         };
-        self.like.by = self.like.by && is(b"by", self.word);
-        self.like.own_name = self.like.own_name && is(self.own_name.as_bytes(), self.word);
-        self.word += 1;
+        self.like.by = self.like.by && is(b"by");
+        self.like.own_name = self.like.own_name && is(self.own_name.as_bytes());
+        self.word = end;
     }
 
     fn end_word(&mut self) {
