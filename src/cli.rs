@@ -86,7 +86,7 @@ fn check(path: Option<&Path>) -> ExitCode {
     let config = match load(path) {
         Ok(config) => config,
         Err(error) => {
-            eprint!("{error}");
+            eprintln!("{error}");
             return ExitCode::from(INVALID);
         }
     };
