@@ -174,3 +174,143 @@ impl TimerWheel {
 fn slots(span: Duration) -> u64 {
     u64::try_from(span.as_nanos() / SLOT.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn looked_at(wheel: &mut TimerWheel, now: Instant) -> Vec<usize> {
+        let mut keys = Vec::new();
+        wheel.turn(now, |key| {
+            keys.push(key);
+            Look::Fired
+        });
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn nobody_is_looked_at_before_the_deadline_or_a_slot_after() {
+        let epoch = Instant::now();
+        let mut wheel = TimerWheel::new(epoch);
+        for (key, wait) in [0, 1, 99, 100, 101, 200].into_iter().enumerate() {
+            wheel.arm(key, epoch + wait * MS);
+        }
+        assert_eq!(looked_at(&mut wheel, epoch + 99 * MS), []);
+        assert_eq!(looked_at(&mut wheel, epoch + 100 * MS), [0, 1, 2, 3]);
+        assert_eq!(looked_at(&mut wheel, epoch + 199 * MS), []);
+        assert_eq!(looked_at(&mut wheel, epoch + 200 * MS), [4, 5]);
+        assert!(wheel.is_empty());
+    }
+
+    #[test]
+    fn a_deadline_that_moved_later_costs_a_look_and_is_put_back() {
+        let epoch = Instant::now();
+        let mut wheel = TimerWheel::new(epoch);
+        wheel.arm(7, epoch + 100 * MS);
+        wheel.arm(7, epoch + 900 * MS);
+        assert_eq!(wheel.len(), 1);
+        let mut looks = 0;
+        wheel.turn(epoch + 100 * MS, |key| {
+            looks += 1;
+            assert_eq!(key, 7);
+            Look::At(epoch + 900 * MS)
+        });
+        assert_eq!((looks, wheel.len(), wheel.next()), (1, 1, Some(epoch + 900 * MS)));
+        assert_eq!(looked_at(&mut wheel, epoch + 899 * MS), []);
+        assert_eq!(looked_at(&mut wheel, epoch + 900 * MS), [7]);
+    }
+
+    #[test]
+    fn a_deadline_that_moved_earlier_holds_when_armed_again() {
+        let epoch = Instant::now();
+        let mut wheel = TimerWheel::new(epoch);
+        for key in 0..3 {
+            wheel.arm(key, epoch + 500 * MS);
+        }
+        wheel.arm(1, epoch + 200 * MS);
+        assert_eq!(wheel.len(), 3);
+        assert_eq!(looked_at(&mut wheel, epoch + 200 * MS), [1]);
+        assert_eq!(looked_at(&mut wheel, epoch + 500 * MS), [0, 2]);
+        assert_eq!(looked_at(&mut wheel, epoch + 5000 * MS), []);
+    }
+
+    #[test]
+    fn a_deadline_behind_the_horizon_is_looked_at_on_the_horizon_and_put_back() {
+        let epoch = Instant::now();
+        let week = Duration::from_secs(7 * 24 * 3600);
+        let mut wheel = TimerWheel::new(epoch);
+        wheel.arm(0, epoch + week);
+        let (mut now, mut looks) = (epoch, 0);
+        while let Some(next) = wheel.next() {
+            now = next;
+            wheel.turn(now, |_| {
+                looks += 1;
+                if now >= epoch + week {
+                    Look::Fired
+                } else {
+                    Look::At(epoch + week)
+                }
+            });
+        }
+        assert_eq!(now, epoch + week);
+        assert_eq!(looks, (10 * week.as_secs()).div_ceil(SLOTS));
+    }
+
+    #[test]
+    fn a_turn_that_comes_years_late_still_looks() {
+        let epoch = Instant::now();
+        let century = Duration::from_secs(100 * 365 * 24 * 3600);
+        let mut wheel = TimerWheel::new(epoch);
+        wheel.arm(0, epoch + century);
+        assert_eq!(looked_at(&mut wheel, epoch + century), [0]);
+        wheel.arm(0, epoch + century + 2 * SLOT);
+        assert_eq!(wheel.next(), Some(epoch + century + 2 * SLOT));
+    }
+
+    #[test]
+    fn a_turn_after_a_long_pause_looks_at_everybody_once() {
+        let epoch = Instant::now();
+        let mut wheel = TimerWheel::new(epoch);
+        for key in 0..1000 {
+            wheel.arm(key, epoch + (key as u32 * 400) * MS);
+        }
+        let late = epoch + Duration::from_secs(3600);
+        let mut keys = Vec::new();
+        wheel.turn(late, |key| {
+            keys.push(key);
+            Look::At(late)
+        });
+        keys.sort_unstable();
+        assert_eq!(keys, (0..1000).collect::<Vec<_>>());
+        assert_eq!(wheel.len(), 1000);
+        assert_eq!(
+            looked_at(&mut wheel, late + SLOT).len(),
+            1000,
+            "a deadline not dealt with is looked at on the next turn"
+        );
+    }
+
+    #[test]
+    fn a_connection_that_is_gone_leaves_no_reminder() {
+        let epoch = Instant::now();
+        let mut wheel = TimerWheel::new(epoch);
+        wheel.arm(3, epoch);
+        wheel.turn(epoch + SLOT, |_| Look::Gone);
+        assert_eq!((wheel.len(), wheel.next()), (0, None));
+        wheel.arm(3, epoch + 2 * SLOT);
+        assert_eq!(looked_at(&mut wheel, epoch + 2 * SLOT), [3]);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_goes_back_does_nothing() {
+        let epoch = Instant::now();
+        let mut wheel = TimerWheel::new(epoch + 10 * SLOT);
+        wheel.arm(0, epoch);
+        assert_eq!(looked_at(&mut wheel, epoch), []);
+        assert_eq!(looked_at(&mut wheel, epoch + 11 * SLOT), [0]);
+        assert_eq!(looked_at(&mut wheel, epoch + 11 * SLOT), []);
+    }
+}

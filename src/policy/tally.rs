@@ -250,3 +250,121 @@ impl Bucket {
         free
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn source(number: u32) -> Source {
+        Source::V4(Ipv4Addr::from_bits(number))
+    }
+
+    #[test]
+    fn a_limit_of_n_admits_exactly_n() {
+        let tally = Tally::new(3, 64, 1);
+        let columns: Vec<_> = (0..3).map(|shard| Rc::new(tally.column(shard))).collect();
+        let claims: Vec<_> = (0..9)
+            .filter_map(|turn| columns[turn % 3].claim(0, source(1), 100, 7).ok())
+            .collect();
+        assert_eq!(
+            (claims.len(), tally.per_source(0, source(1)), tally.connections(0)),
+            (7, 7, 7)
+        );
+        assert_eq!(columns[0].claim(0, source(1), 100, 7).unwrap_err(), Refusal::PerSource);
+        assert!(columns[0].claim(0, source(2), 8, 7).is_ok());
+        drop(claims);
+        assert_eq!((tally.per_source(0, source(1)), tally.connections(0)), (0, 0));
+    }
+
+    #[test]
+    fn the_total_is_looked_at_before_the_source() {
+        let tally = Tally::new(1, 64, 1);
+        let column = Rc::new(tally.column(0));
+        let _claim = column.claim(0, source(1), 1, 1).unwrap();
+        assert_eq!(column.claim(0, source(1), 1, 1).unwrap_err(), Refusal::Total);
+        assert_eq!(column.claim(0, source(1), 2, 1).unwrap_err(), Refusal::PerSource);
+        assert_eq!(
+            (tally.connections(0), tally.per_source(0, source(1))),
+            (1, 1),
+            "a refusal leaves nothing behind"
+        );
+    }
+
+    #[test]
+    fn scopes_count_apart() {
+        let tally = Tally::new(1, 64, 2);
+        let column = Rc::new(tally.column(0));
+        let _first = column.claim(0, source(1), 1, 1).unwrap();
+        let _second = column.claim(1, source(1), 1, 1).unwrap();
+        assert_eq!((tally.connections(0), tally.connections(1)), (1, 1));
+        assert_eq!(
+            column.claim(2, source(1), 1, 1).unwrap_err(),
+            Refusal::Total,
+            "there is no such scope"
+        );
+    }
+
+    #[test]
+    fn a_full_bucket_refuses_newcomers_and_keeps_those_it_has() {
+        let tally = Tally::new(1, 1, 1);
+        let column = Rc::new(tally.column(0));
+        // Two buckets: among 17 sources one has nine candidates.
+        let mut claims: Vec<_> = (0..17)
+            .filter_map(|number| column.claim(0, source(number), 100, 2).ok())
+            .collect();
+        assert!((WAYS..=2 * WAYS).contains(&claims.len()));
+        let refused = (0..17)
+            .find(|&number| tally.per_source(0, source(number)) == 0)
+            .unwrap();
+        assert_eq!(
+            column.claim(0, source(refused), 100, 2).unwrap_err(),
+            Refusal::PerSource
+        );
+        assert_eq!(column.claim(0, source(refused), 1, 2).unwrap_err(), Refusal::Total);
+        let kept = (0..17)
+            .find(|&number| tally.per_source(0, source(number)) == 1)
+            .unwrap();
+        claims.push(column.claim(0, source(kept), 100, 2).unwrap());
+        claims.clear();
+        assert!(column.claim(0, source(refused), 100, 2).is_ok());
+        assert_eq!(tally.connections(0), 0);
+    }
+
+    #[test]
+    fn a_count_at_its_end_refuses() {
+        let tally = Tally::new(1, 1, 1);
+        let column = Rc::new(tally.column(0));
+        let claims: Vec<_> = (0..COUNT)
+            .map(|_| column.claim(0, source(1), u64::MAX, u64::MAX).unwrap())
+            .collect();
+        assert_eq!(
+            column.claim(0, source(1), u64::MAX, u64::MAX).unwrap_err(),
+            Refusal::PerSource
+        );
+        drop(claims);
+        assert_eq!((tally.connections(0), tally.per_source(0, source(1))), (0, 0));
+    }
+
+    #[test]
+    fn a_column_is_free_again_after_its_last_claim() {
+        let tally = Tally::new(1, 1, 1);
+        let column = Rc::new(tally.column(0));
+        let claim = column.claim(0, source(1), 1, 1).unwrap();
+        drop(column);
+        assert_eq!(tally.connections(0), 1);
+        assert!(!tally.ownership.take(0));
+        drop(claim);
+        assert_eq!(tally.connections(0), 0);
+        let _next = tally.column(0);
+    }
+
+    #[test]
+    #[should_panic(expected = "column 0")]
+    fn a_column_has_one_writer() {
+        let tally = Tally::new(1, 1, 1);
+        let _first = tally.column(0);
+        let _second = tally.column(0);
+    }
+}
