@@ -6,6 +6,8 @@
 
 pub mod admission;
 pub mod binding;
+mod column;
+mod dynamic_list;
 pub mod network;
 pub mod rate;
 pub mod resources;
