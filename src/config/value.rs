@@ -197,42 +197,6 @@ pub(super) fn network(text: &str) -> Result<Network, String> {
         .map_err(|_| "a range of addresses such as \"192.0.2.0/24\", \"2001:db8::/32\"".to_owned())
 }
 
-/// A range of addresses in CIDR notation (RFC 4632, RFC 4291 section 2.3); a bare address is a range of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
-
-impl FromStr for Network {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Network, ()> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| ())?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            None => bits,
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().map_err(|_| ())?,
-            Some(_) => return Err(()),
-        };
-        if prefix <= bits {
-            Ok(Network { address, prefix })
-        } else {
-            Err(())
-        }
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

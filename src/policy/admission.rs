@@ -3,12 +3,14 @@
 //! Promises: pure but for the claim it takes; no session is built for a connection that is refused.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use super::binding::Binding;
-use super::network::{self, DynamicList, NetworkSet};
+use super::dynamic_list::DynamicList;
+use super::network::{NetworkSet, Source};
 use super::tally::{Claim, Column, Refusal};
 use crate::smtp::Role;
 use crate::smtp::oxsmtp::Event;
@@ -41,14 +43,14 @@ pub struct Moment {
 pub fn admit(
     access: &Access,
     binding: &Binding,
-    column: &Column,
+    column: &Rc<Column>,
     client: IpAddr,
     moment: Moment,
 ) -> Result<Claim, Event> {
     if moment.draining {
         return Err(Event::NewConnectionNotAvailable);
     }
-    if binding.watermark.is_low() {
+    if binding.resources.is_low() {
         return Err(Event::OutOfResources);
     }
     if !binding.clients.contains(client) {
@@ -66,7 +68,7 @@ pub fn admit(
     column
         .claim(
             binding.connection_scope,
-            network::source(client),
+            Source::of(client),
             limits.max_connections,
             limits.max_connections_per_source,
         )

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::network::NetworkSet;
-use super::resources::Watermark;
+use super::resources::Low;
 use crate::smtp::Role;
 use crate::smtp::session::Terms;
 
@@ -32,5 +32,5 @@ pub struct Binding {
     /// The same for message rates.
     pub rate_scope: usize,
     /// Whether memory or disk is below this binding's limits.
-    pub watermark: Watermark,
+    pub resources: Low,
 }

@@ -7,7 +7,7 @@
 pub mod admission;
 pub mod binding;
 mod column;
-mod dynamic_list;
+pub mod dynamic_list;
 pub mod network;
 pub mod rate;
 pub mod resources;
@@ -16,7 +16,6 @@ pub mod tally;
 pub mod tarpit;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use admission::Access;
 use binding::Binding;
@@ -31,6 +30,4 @@ pub struct Policy {
     pub access: Access,
     /// Which recipients are taken, and where their mail goes.
     pub routing: Routing,
-    /// How long begun transactions may take once the server drains.
-    pub drain_timeout: Duration,
 }

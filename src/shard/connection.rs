@@ -295,7 +295,7 @@ impl Connection {
 
     fn judge_mail(&mut self, now: Instant) -> Verdict {
         self.routes.clear();
-        if self.binding.watermark.is_low() {
+        if self.binding.resources.is_low() {
             return Verdict::Refuse(Reply::ResourcesLow);
         }
         let limit = self.binding.terms.limits.message_rate;

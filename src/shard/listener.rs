@@ -255,7 +255,9 @@ impl Shard {
 
     /// A proxy that does not say whom it speaks for is not served.
     pub(super) fn record_no_header(&self, arrival: &Arrival) {
-        self.note_refusal(&arrival.binding, arrival.peer.ip(), Event::BindingNotConfigured);
+        self.metrics.event(Event::BindingNotConfigured);
+        self.metrics.reply(reply_code(Event::BindingNotConfigured));
+        self.record_no_proxy_header(&arrival.binding.name, arrival.peer.ip());
         refuse_now(&arrival.stream, Event::BindingNotConfigured.wire());
     }
 

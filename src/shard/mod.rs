@@ -17,7 +17,6 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,9 +27,9 @@ pub use delivery::Destination;
 pub use listener::{BoundSocket, bind};
 
 use crate::log::LineBuffer;
-use crate::lookup::{Answer, Asker, Inbox, Ticket};
+use crate::lookup::{Answer, Asker, Heartbeats, Inbox, Ticket};
 use crate::maildir::{Done, Pool};
-use crate::metrics::ShardMetrics;
+use crate::metrics::{Metrics, ShardMetrics};
 use crate::policy::binding::Binding;
 use crate::policy::tarpit::Owed;
 use crate::policy::{Policy, rate, tally};
@@ -107,7 +106,7 @@ pub struct Seed {
     /// Its column of the connection counts.
     pub column: tally::Column,
     /// Its column of the message rates.
-    pub rates: rate::Column,
+    pub rates: rate::RateColumn,
     /// Which clients the tarpit waits for.
     pub owed: Arc<Owed>,
     /// The file workers.
@@ -118,10 +117,10 @@ pub struct Seed {
     pub inbox: Arc<Inbox<Notice>>,
     /// Its log.
     pub lines: LineBuffer,
-    /// Its metrics.
-    pub metrics: ShardMetrics,
-    /// Milliseconds since `epoch` when it last showed a sign of life.
-    pub heartbeat: Arc<AtomicU64>,
+    /// All metrics; it writes its own column.
+    pub metrics: Arc<Metrics>,
+    /// Where it shows that it is alive.
+    pub heartbeats: Arc<Heartbeats>,
     /// The moment that all shards count seconds from.
     pub epoch: Instant,
 }
@@ -130,7 +129,7 @@ pub struct Seed {
 struct Shard {
     settings: RefCell<Current>,
     column: Rc<tally::Column>,
-    rates: rate::Column,
+    rates: rate::RateColumn,
     owed: Arc<Owed>,
     pool: Pool,
     asker: Asker,
@@ -185,7 +184,7 @@ fn executor(cpu: usize) -> Result<LocalExecutor, glommio::GlommioError<()>> {
 }
 
 async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
-    let Seed { index, settings, sockets, column, rates, owed, pool, asker, inbox, lines, metrics, heartbeat, epoch, .. } =
+    let Seed { index, settings, sockets, column, rates, owed, pool, asker, inbox, lines, metrics, heartbeats, epoch, .. } =
         seed;
     // The first sleep of an executor registers a memory barrier, which takes up to 80 ms: before clients come.
     Timer::new(Duration::from_millis(1)).await;
@@ -204,7 +203,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         buffers: RefCell::default(),
         held: Cell::new(0),
         lines: RefCell::new(lines),
-        metrics,
+        metrics: metrics.shard(index),
         ids: RefCell::new(ids::Ids::new(index)),
         dates: RefCell::default(),
         draining: Cell::new(false),
@@ -222,8 +221,9 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
     }
     let _ = started.send(Ok(()));
     while !shard.is_finished() {
-        heartbeat.store(clock::now().saturating_duration_since(epoch).as_millis() as u64, Ordering::Relaxed);
-        shard.slots.turn(clock::now());
+        let now = clock::now();
+        heartbeats.beat(index, now);
+        shard.slots.turn(now);
         shard.lines.borrow_mut().flush();
         Timer::new(TICK).await;
     }

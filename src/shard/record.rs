@@ -51,8 +51,6 @@ pub enum End {
     Stalled,
     /// The connection broke.
     Broken,
-    /// A PROXY header was wanted and none came.
-    NoProxyHeader,
     /// A defect of ours.
     Panicked,
 }
@@ -64,7 +62,6 @@ impl End {
             End::Disconnected => "disconnected",
             End::Stalled => "stalled",
             End::Broken => "broken",
-            End::NoProxyHeader => "no-proxy-header",
             End::Panicked => "panicked",
         }
     }
@@ -123,6 +120,18 @@ impl Shard {
             .display("client", client)
             .field("end", "refused")
             .field("limit", event.name())
+            .done();
+    }
+
+    /// One line for a proxy that did not say whom it speaks for.
+    pub(super) fn record_no_proxy_header(&self, binding: &str, proxy: IpAddr) {
+        let mut lines = self.lines.borrow_mut();
+        lines
+            .line(clock::wall(), Level::Warn, "session")
+            .field("binding", binding)
+            .display("proxy", proxy)
+            .field("end", "no PROXY header")
+            .field("limit", Event::BindingNotConfigured.name())
             .done();
     }
 

@@ -121,7 +121,7 @@ impl Slots {
         let mut table = self.0.borrow_mut();
         let Table { entries, wheel, .. } = &mut *table;
         wheel.turn(now, |number| {
-            let Some(entry) = entries.get_mut(number as usize) else {
+            let Some(entry) = entries.get_mut(number) else {
                 return Look::Gone;
             };
             // An earlier reminder took over from this one, or the number is not in use.
@@ -152,7 +152,7 @@ impl Table {
         };
         if entry.reminder.is_none_or(|at| deadline < at) {
             entry.reminder = Some(deadline);
-            self.wheel.arm(number, deadline);
+            self.wheel.arm(number as usize, deadline);
         }
     }
 }
