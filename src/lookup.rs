@@ -13,6 +13,10 @@ use std::task::{Context, Poll};
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
+mod heartbeats;
+
+pub use heartbeats::Heartbeats;
+
 /// Messages from any thread to one shard.
 ///
 /// The queue has no capacity of its own, because a `send` that could fail would lose an answer that a session waits
