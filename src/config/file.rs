@@ -11,7 +11,8 @@ use toml::de::DeTable;
 
 use super::error::Source;
 use super::table::{Entry, Problems, Section};
-use super::value::{self, Network};
+use super::value;
+use crate::policy::network::Network;
 use super::{
     Access, Auth, BareNewline, Binding, BindingTls, Config, ConfigError, Destination, Domains, Fleet, HopTls, Level,
     Log, LogFormat, Mechanism, Queue, Route, Tls,

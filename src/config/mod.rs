@@ -27,7 +27,8 @@ mod table;
 mod value;
 
 pub use error::{ConfigError, Problem};
-pub use value::Network;
+pub use crate::policy::network::Network;
+pub use crate::smtp::BareNewline;
 
 /// What runs without `--config`: only the loopback interface listens, so any domain may be taken.
 const EMBEDDED: &str = r#"
@@ -145,15 +146,6 @@ pub enum Mechanism {
     Plain,
     /// RFC 7677.
     ScramSha256,
-}
-
-/// `bare_newline` of a binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BareNewline {
-    /// 550 5.6.11 after the end of the content.
-    Refuse,
-    /// Turned into CRLF.
-    Normalise,
 }
 
 /// `[access]`.

@@ -3,12 +3,11 @@
 //! Promises: pure functions of a string; `Err` says what was expected instead; what is printed reads back as the same
 //! value.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 use std::time::Duration;
 
 use idna::AsciiDenyList;
+use crate::policy::network::Network;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 /// Units of a duration with their milliseconds, the largest first. Months and years are left out: their length varies.

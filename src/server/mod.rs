@@ -162,8 +162,8 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
         let thread = shard::start(seed, started.clone()).map_err(|error| preflight::shard_failed(&error.to_string(), shards))?;
         threads.push(watch(thread, index, tell.clone()));
     }
-    drop(started);
-    for result in starts {
+    for _ in 0..shards {
+        let result = starts.recv().unwrap_or_else(|_| Err("its thread has ended".into()));
         result.map_err(|reason| preflight::shard_failed(&reason, shards))?;
     }
     listening.announce(log);
@@ -389,8 +389,7 @@ fn level(level: config::Level) -> Level {
         config::Level::Error => Level::Error,
         config::Level::Warn => Level::Warn,
         config::Level::Info => Level::Info,
-        config::Level::Debug => Level::Debug,
-        config::Level::Trace => Level::Trace,
+        config::Level::Debug | config::Level::Trace => Level::Debug,
     }
 }
 

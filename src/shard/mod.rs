@@ -220,6 +220,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         }
     }
     let _ = started.send(Ok(()));
+    drop(started);
     while !shard.is_finished() {
         let now = clock::now();
         heartbeats.beat(index, now);
