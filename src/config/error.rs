@@ -111,9 +111,11 @@ impl fmt::Display for ConfigError {
             let gap = if i == 0 { "" } else { "\n" };
             write!(f, "{gap}{problem}")?;
         }
-        match self.problems.len().saturating_sub(SHOWN_MAX) {
-            0 => Ok(()),
-            more => write!(f, "\nand {more} more"),
+        // Not how many: they are not counted to the end either.
+        if self.problems.len() > SHOWN_MAX {
+            f.write_str("\nand more")
+        } else {
+            Ok(())
         }
     }
 }

@@ -51,6 +51,9 @@ impl<'s> Problems<'s> {
         for (table, section) in self.walked.take() {
             let here = known.get(&section).map(Vec::as_slice).unwrap_or_default();
             for key in table.keys().filter(|key| !here.contains(&key.as_ref().as_ref())) {
+                if self.found.borrow().len() == PROBLEMS_MAX {
+                    break;
+                }
                 self.unknown(&known, here, &section, key);
             }
         }
