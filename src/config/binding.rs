@@ -39,6 +39,7 @@ pub(super) const MECHANISMS: &[(&str, Mechanism)] = &[
 ];
 pub(super) const BARE_NEWLINES: &[(&str, BareNewline)] =
     &[("refuse", BareNewline::Refuse), ("normalise", BareNewline::Normalise)];
+
 /// What the file says elsewhere and a binding builds on.
 pub(super) struct Given<'a> {
     /// `[tls]` stands there.
@@ -57,7 +58,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Of the binding at this position.
+    /// The name of the binding at this position.
     fn name(&mut self, binding: &Section<'_>, index: usize) -> String {
         let entry = binding.entry("name");
         let default = || format!("binding-{}", index + 1);
@@ -79,6 +80,7 @@ impl Seen {
         name
     }
 
+    /// The addresses of a binding.
     fn addresses(&mut self, binding: &Section<'_>) -> Vec<SocketAddr> {
         let default = SocketAddr::from(([127, 0, 0, 1], 2525));
         match binding.entry("address") {
@@ -110,7 +112,7 @@ impl Seen {
     }
 }
 
-/// One of them.
+/// Reads the binding at this position.
 pub(super) fn binding(section: &Section<'_>, index: usize, given: &Given<'_>, seen: &mut Seen) -> Binding {
     let role = section.value("role", Role::Gateway, |e| e.choice(ROLES));
     let tls_default = if given.tls {
