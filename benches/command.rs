@@ -1,7 +1,8 @@
-//! How long one MAIL and one RCPT take to read: the parser beside a naive reader with `to_uppercase` and `split_whitespace`.
+//! How long one MAIL and one RCPT take to read: the parser beside a naive reader with `to_uppercase` and
+//! `split_whitespace`.
 //!
-//! The naive reader checks next to nothing and is here as a yardstick of the same run, on the same machine. One iteration
-//! is one command. Run: `cargo bench --bench command`.
+//! The naive reader checks next to nothing and is here as a yardstick of the same run, on the same machine. One
+//! iteration is one command. Run: `cargo bench --bench command`.
 
 use std::hint::black_box;
 

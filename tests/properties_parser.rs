@@ -180,7 +180,7 @@ fn survives(path: &[u8]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_octets_make_the_parser_panic_and_nothing_unprintable_comes_through(line in line()) {
@@ -188,7 +188,8 @@ proptest! {
         prop_assert!(verb.line_limit() >= 512 && !verb.name().is_empty());
         prop_assert!(!args.starts_with(b" ") && !args.ends_with(b" "));
         for args in [args, &line] {
-            let _ = (command::bdat(args), command::xexch50(args), command::no_arguments(args), command::any_arguments(args));
+            let _ = (command::bdat(args), command::xexch50(args));
+            let _ = (command::no_arguments(args), command::any_arguments(args));
             for offered in [everything(), Offered::of(Edition::Y2011, &Extension::ALL, false)] {
                 if let Ok((path, parameters)) = command::mail(args, offered) {
                     let values = [Some(path.as_str()), parameters.envid.as_deref(), parameters.auth.as_deref()];
@@ -211,7 +212,10 @@ proptest! {
     }
 
     #[test]
-    fn a_verb_is_what_stands_before_the_first_space(word in "[a-zA-Z]{0,9}|[mM][aA][iI][lL]|[rR]set", args in "[ -~]{0,20}") {
+    fn a_verb_is_what_stands_before_the_first_space(
+        word in "[a-zA-Z]{0,9}|[mM][aA][iI][lL]|[rR]set",
+        args in "[ -~]{0,20}",
+    ) {
         let line = format!("{word} {args}");
         let (verb, rest) = command::split(line.as_bytes());
         let upper = word.to_uppercase();
@@ -242,20 +246,35 @@ proptest! {
     }
 
     #[test]
-    fn a_chunk_is_one_where_the_naive_reader_says_so(args in "[0-9+x-]{0,21}( |  )?([lL][aA][sS][tT]|LAS|)|0|[1-9][0-9]{0,19}( [lL]ast)?|92233720368547758[0-9]{2}") {
+    fn a_chunk_is_one_where_the_naive_reader_says_so(
+        args in prop_oneof![
+            "[0-9+x-]{0,21}( |  )?([lL][aA][sS][tT]|LAS|)",
+            "0|[1-9][0-9]{0,19}( [lL]ast)?",
+            "92233720368547758[0-9]{2}",
+        ]
+    ) {
         prop_assert_eq!(command::bdat(args.as_bytes()).ok(), naive_bdat(&args));
     }
 
     #[test]
-    fn xtext_is_what_the_naive_reader_can_decode(value in "([a-z!~ =\u{e9}\t]|\\+[0-9A-Fa-f]{0,2}|\\+[2-7][0-9A-F]){0,8}") {
+    fn xtext_is_what_the_naive_reader_can_decode(
+        value in "([a-z!~ =\u{e9}\t]|\\+[0-9A-Fa-f]{0,2}|\\+[2-7][0-9A-F]){0,8}"
+    ) {
         prop_assert_eq!(is_xtext(value.as_bytes()), naive_xtext(&value));
     }
 
     #[test]
-    fn composed_or_decomposed_quoted_or_not_a_mailbox_has_one_key(local in "[a-zA-Z\u{c0}-\u{24f}\u{300}-\u{345}\u{ac00}-\u{ac20}]{1,8}", domain in "[a-z\u{e0}-\u{f6}]{1,8}\\.test") {
+    fn composed_or_decomposed_quoted_or_not_a_mailbox_has_one_key(
+        local in "[a-zA-Z\u{c0}-\u{24f}\u{300}-\u{345}\u{ac00}-\u{ac20}]{1,8}",
+        domain in "[a-z\u{e0}-\u{f6}]{1,8}\\.test",
+    ) {
         let composed = ComposingNormalizerBorrowed::new_nfc().normalize(&local).into_owned();
         let decomposed = DecomposingNormalizerBorrowed::new_nfd().normalize(&local).into_owned();
-        let spelled = [format!("{composed}@{domain}"), format!("\"{composed}\"@{}", domain.to_uppercase()), format!("{decomposed}@{domain}")];
+        let spelled = [
+            format!("{composed}@{domain}"),
+            format!("\"{composed}\"@{}", domain.to_uppercase()),
+            format!("{decomposed}@{domain}"),
+        ];
         let mailboxes: Vec<_> = spelled.iter().filter_map(|m| Mailbox::parse(m)).collect();
         // Some marks may not begin a label, some names are too long once decomposed; the rest must agree.
         for mailbox in &mailboxes {
@@ -274,7 +293,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_hello_name_breaks_the_received_field(hello in "\\PC{0,300}|[\u{0}-\u{ff}]{0,300}", recipient in any::<Option<String>>()) {
+    fn no_hello_name_breaks_the_received_field(
+        hello in "\\PC{0,300}|[\u{0}-\u{ff}]{0,300}",
+        recipient in any::<Option<String>>(),
+    ) {
         let mut out = Vec::new();
         received::write(&mut out, &Trace {
             hello: &hello,
