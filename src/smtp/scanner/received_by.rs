@@ -190,6 +190,7 @@ mod tests {
             "from a\r\n\tby\r\n mx.example\r\n id 1",
             "from a (b (by c) \\) d) by mx.example;now",
             "from \"by\" (\"by) by mx.example",
+            "from a (b \\x \\\\) by mx.example",
             "from by (a) by mx.example",
             "from a by by mx.example",
         ] {
