@@ -228,8 +228,11 @@ fn write_all_parcels(queue: &Receiver<Parcel>, mut sink: Box<dyn Write + Send>, 
 
 fn tell_dropped(sink: &mut dyn Write, shared: &Shared, told: &mut u64) {
     let dropped = shared.dropped.load(Relaxed);
-    if dropped > *told && write_patiently(sink, &line::lines_dropped(shared.format, dropped - *told)).is_ok() {
-        *told = dropped;
+    if dropped > *told {
+        let line = line::lines_dropped(shared.format, SystemTime::now(), dropped - *told);
+        if write_patiently(sink, &line).is_ok() {
+            *told = dropped;
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -17,6 +17,9 @@ use crossbeam_utils::CachePadded;
 use crate::smtp::oxsmtp::{Event, Reply};
 
 mod exposition;
+mod zones;
+
+pub use zones::ZoneMetrics;
 
 macro_rules! table {
     ($enum:ident: $what:literal; $( $name:literal $help:literal { $( $(#[$doc:meta])* $row:ident $labels:literal ),* } )*) => {
@@ -128,18 +131,6 @@ pub struct Metrics {
     zones: Mutex<Vec<Arc<ZoneMetrics>>>,
 }
 
-/// The numbers of one DNS block list. The zone is the operator's word, not a client's.
-#[derive(Debug)]
-pub struct ZoneMetrics {
-    zone: Arc<str>,
-    /// Questions that got no usable answer.
-    pub errors: AtomicU64,
-    /// Addresses found on the list.
-    pub listed: AtomicU64,
-    /// 1 while the list fails its test (RFC 5782 section 5).
-    pub failing: AtomicU64,
-}
-
 impl Metrics {
     /// All zeros, with a column for each shard.
     pub fn new(shards: usize) -> Arc<Metrics> {
@@ -192,22 +183,6 @@ impl Metrics {
     /// Sets the part of a gauge that belongs to no shard.
     pub fn set(&self, gauge: Gauge, value: u64) {
         self.others.gauges[gauge as usize].store(value, Relaxed);
-    }
-
-    /// The numbers of a DNS block list, made at the first call.
-    pub fn zone(&self, zone: &str) -> Arc<ZoneMetrics> {
-        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = zones.iter().find(|z| &*z.zone == zone) {
-            return known.clone();
-        }
-        let new = Arc::new(ZoneMetrics {
-            zone: zone.into(),
-            errors: AtomicU64::new(0),
-            listed: AtomicU64::new(0),
-            failing: AtomicU64::new(0),
-        });
-        zones.push(new.clone());
-        new
     }
 
     /// A counter, all threads together.

@@ -222,9 +222,9 @@ fn end(out: &mut Vec<u8>, format: Format) {
 }
 
 /// The line that tells of lost ones.
-pub(super) fn lines_dropped(format: Format, n: u64) -> Vec<u8> {
+pub(super) fn lines_dropped(format: Format, now: SystemTime, n: u64) -> Vec<u8> {
     let mut date = String::new();
-    let millis = write_date(&mut date, SystemTime::now(), &mut u64::MAX.clone());
+    let millis = write_date(&mut date, now, &mut u64::MAX.clone());
     let mut out = Vec::new();
     begin(&mut out, format, &date, millis, Level::Warn, "log lines dropped");
     number(&mut out, format, "lines", n);

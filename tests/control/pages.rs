@@ -142,7 +142,7 @@ fn what_a_shard_counts_is_what_the_text_says() {
     for millis in [0, 1, 3, 1_000_000] {
         shard.observe(Histogram::Message, Duration::from_millis(millis));
     }
-    metrics.zone("a\"b\\c\nd");
+    metrics.zones(&["a\"b\\c\nd".into()]);
     let series = well_formed(&metrics.render());
     assert_eq!(series["postern_messages_received_total"], 1.0);
     assert_eq!(series["postern_replies_total{code=\"599\"}"], 1.0);
