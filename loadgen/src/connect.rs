@@ -22,7 +22,16 @@ pub struct Dialer {
     target_address: SockAddr,
     sources: Vec<Walk>,
     next: usize,
-    reset: bool,
+    manner: Manner,
+}
+
+/// Socket options of every connection.
+#[derive(Clone, Debug, Default)]
+pub struct Manner {
+    /// Close with RST.
+    pub reset: bool,
+    /// Congestion control; the kernel's choice when absent.
+    pub congestion: Option<String>,
 }
 
 /// The next local port of one source address.
@@ -35,7 +44,7 @@ struct Walk {
 impl Dialer {
     /// A dialer; `sources` empty leaves address and port to the kernel. `seed` says at which port to start, so that
     /// two generators on one machine do not walk together.
-    pub fn new(target: SocketAddr, sources: &[IpAddr], reset: bool, seed: u32) -> Self {
+    pub fn new(target: SocketAddr, sources: &[IpAddr], manner: Manner, seed: u32) -> Self {
         let (first, last) = port_range();
         let start = first + (seed % u32::from(last - first)) as u16;
         let sources = sources.iter().map(|&address| Walk { address, port: start }).collect();
@@ -44,7 +53,7 @@ impl Dialer {
             target_address: target.into(),
             sources,
             next: 0,
-            reset,
+            manner,
         }
     }
 
@@ -88,7 +97,10 @@ impl Dialer {
 
     fn start(&self, socket: Socket) -> io::Result<TcpStream> {
         socket.set_tcp_nodelay(true)?;
-        if self.reset {
+        if let Some(name) = &self.manner.congestion {
+            socket.set_tcp_congestion(name.as_bytes())?;
+        }
+        if self.manner.reset {
             socket.set_linger(Some(Duration::ZERO))?;
         }
         match socket.connect(&self.target_address) {
@@ -141,7 +153,7 @@ mod tests {
     fn source_addresses_are_used_in_turn() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let sources: Vec<IpAddr> = (2..5).map(|last| IpAddr::from([127, 0, 0, last])).collect();
-        let mut dialer = Dialer::new(listener.local_addr().unwrap(), &sources, false, 7);
+        let mut dialer = Dialer::new(listener.local_addr().unwrap(), &sources, Manner::default(), 7);
         let mut seen = Vec::new();
         let mut open = Vec::new();
         for _ in 0..6 {

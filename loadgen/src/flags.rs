@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::connect;
+
 /// Most source addresses that a range may name.
 const SOURCES_MAX: u32 = 65_536;
 
@@ -121,6 +123,10 @@ pub struct LoadFlags {
     /// Closes connections with RST (SO_LINGER 0) in place of FIN: leaves no TIME_WAIT behind.
     #[arg(long, value_enum, default_value_t = Switch::Off)]
     pub rst: Switch,
+    /// TCP congestion control of the generator's sockets, such as cubic or reno; default: the system's. The pacing of bbr
+    /// costs timers and has no use on loopback.
+    #[arg(long, value_name = "NAME")]
+    pub congestion: Option<String>,
     /// Longest time without any reply from the server before the run is given up.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
@@ -136,6 +142,14 @@ pub struct LoadFlags {
 }
 
 impl LoadFlags {
+    /// Socket options of every connection.
+    pub fn socket_manner(&self) -> connect::Manner {
+        connect::Manner {
+            reset: self.rst == Switch::On,
+            congestion: self.congestion.clone(),
+        }
+    }
+
     /// The target as given, or why it may not be loaded.
     pub fn permitted(&self, target: SocketAddr) -> Result<SocketAddr, String> {
         if target.ip().is_loopback() || self.target_is_mine {

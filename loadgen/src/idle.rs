@@ -11,7 +11,7 @@ use mio::{Events, Interest, Poll, Token};
 use serde_json::json;
 
 use crate::connect::{Dialer, allow_open_files};
-use crate::flags::{LoadFlags, Switch};
+use crate::flags::LoadFlags;
 use crate::measure::{cpu_of, latencies, record, resident_of};
 use crate::report::readable;
 
@@ -28,7 +28,7 @@ pub fn run(connections: usize, target: SocketAddr, pids: &[u32], flags: &LoadFla
     let dialer = Dialer::new(
         target,
         &flags.sources_for(target)?,
-        flags.rst == Switch::On,
+        flags.socket_manner(),
         std::process::id(),
     );
     let mut crowd = Crowd::new(dialer, connections + PROBES).map_err(|error| format!("epoll: {error}"))?;

@@ -56,7 +56,7 @@ pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findin
         bdat: flags.bdat,
         run,
     })?;
-    let dialer = Dialer::new(target, &flags.sources_for(target)?, flags.rst == Switch::On, run);
+    let dialer = Dialer::new(target, &flags.sources_for(target)?, flags.socket_manner(), run);
     let poll = Poll::new().map_err(|error| format!("epoll: {error}"))?;
     let mut engine = Engine {
         poll,
