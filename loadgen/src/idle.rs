@@ -2,10 +2,12 @@
 //!
 //! Promises: opens in bounded batches; bounded in time; says how many the server dropped meanwhile. One thread.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use serde_json::json;
@@ -34,76 +36,102 @@ pub fn run(connections: usize, target: SocketAddr, pids: &[u32], flags: &LoadFla
     let mut crowd = Crowd::new(dialer, connections + PROBES).map_err(|error| format!("epoll: {error}"))?;
     let resident_before = resident_of(pids);
     let began = Instant::now();
-    while crowd.opened() < connections && crowd.failed < FAILURES_MAX {
-        if crowd.ungreeted() < UNGREETED_MAX {
-            crowd.open();
-        }
-        let wait = if crowd.ungreeted() < UNGREETED_MAX {
-            Duration::ZERO
-        } else {
-            flags.timeout
-        };
-        crowd.watch(wait, |crowd| crowd.ungreeted() < UNGREETED_MAX)?;
-        if crowd.ungreeted() >= UNGREETED_MAX {
-            break;
-        }
-    }
-    crowd.watch(flags.timeout, |crowd| crowd.ungreeted() == 0)?;
+    crowd.gather(connections, flags.timeout)?;
     let (greeted, opening) = (crowd.greeted, began.elapsed());
-    let resident_full = resident_of(pids);
-    let cpu_before = cpu_of(pids);
-    let quiet = Instant::now();
+    let resident_with = resident_of(pids);
+    let (quiet, cpu_before) = (Instant::now(), cpu_of(pids));
     crowd.watch(flags.duration, |_| false)?;
     let quiet = quiet.elapsed();
     let cpu = cpu_of(pids)
         .zip(cpu_before)
         .map(|(after, before)| after.saturating_sub(before));
     let dropped = crowd.dropped;
-    let mut probe = latencies();
-    for _ in 0..PROBES {
-        let (before, asked) = (crowd.greeted, Instant::now());
-        crowd.open();
-        crowd.watch(flags.timeout, |crowd| crowd.ungreeted() == 0)?;
-        if crowd.greeted > before {
-            record(&mut probe, asked.elapsed());
+    let probes = crowd.probe(flags.timeout)?;
+    let found = Found {
+        connections,
+        greeted,
+        failed: crowd.failed,
+        dropped,
+        opening,
+        quiet,
+        resident_before,
+        resident_with,
+        cpu,
+        probes,
+    };
+    print!("{found}");
+    crate::write_json(flags, &found.to_json())?;
+    Ok(greeted == connections && crowd.failed == 0 && dropped == 0 && found.probes.len() == PROBES as u64)
+}
+
+/// What was found.
+#[derive(Debug)]
+struct Found {
+    connections: usize,
+    greeted: usize,
+    failed: usize,
+    dropped: usize,
+    opening: Duration,
+    quiet: Duration,
+    resident_before: Option<u64>,
+    resident_with: Option<u64>,
+    cpu: Option<Duration>,
+    /// From connect to the greeting of the new clients, nanoseconds.
+    probes: Histogram<u64>,
+}
+
+impl Found {
+    fn to_json(&self) -> serde_json::Value {
+        json!({
+            "connections": self.connections, "greeted": self.greeted, "failed": self.failed, "dropped": self.dropped,
+            "opening_seconds": self.opening.as_secs_f64(), "quiet_seconds": self.quiet.as_secs_f64(),
+            "resident_before": self.resident_before, "resident_with": self.resident_with,
+            "server_cpu_ms": self.cpu.map(|cpu| cpu.as_secs_f64() * 1e3),
+            "probes_greeted": self.probes.len(),
+            "probe_median_us": self.probes.value_at_quantile(0.5) as f64 / 1e3,
+            "probe_max_us": self.probes.max() as f64 / 1e3,
+        })
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            connections,
+            greeted,
+            failed,
+            dropped,
+            probes,
+            ..
+        } = self;
+        let (opening, quiet) = (self.opening.as_secs_f64(), self.quiet.as_secs_f64());
+        writeln!(
+            f,
+            "{greeted} of {connections} connections greeted in {opening:.2} s, {failed} failed"
+        )?;
+        writeln!(f, "{dropped} dropped by the server in {quiet:.2} s of quiet")?;
+        if let (Some(before), Some(with)) = (self.resident_before, self.resident_with) {
+            let each = with.saturating_sub(before) as f64 / (*greeted).max(1) as f64;
+            let (before, with) = (before / 1024, with / 1024);
+            writeln!(
+                f,
+                "server       {before} KiB resident before, {with} KiB with them: {each:.0} octets each"
+            )?;
         }
+        if let Some(cpu) = self.cpu {
+            writeln!(
+                f,
+                "server       {:.2} ms CPU in the quiet time",
+                cpu.as_secs_f64() * 1e3
+            )?;
+        }
+        let (median, most) = (readable(probes.value_at_quantile(0.5)), readable(probes.max()));
+        writeln!(
+            f,
+            "new clients  {} of {PROBES} greeted: median {median}, longest {most}",
+            probes.len()
+        )
     }
-    println!(
-        "{greeted} of {connections} connections greeted in {:.2} s, {} failed",
-        opening.as_secs_f64(),
-        crowd.failed
-    );
-    println!(
-        "{dropped} dropped by the server in {:.2} s of quiet",
-        quiet.as_secs_f64()
-    );
-    if let (Some(before), Some(full)) = (resident_before, resident_full) {
-        let each = full.saturating_sub(before) as f64 / greeted.max(1) as f64;
-        println!(
-            "server       {} KiB resident before, {} KiB with them: {each:.0} octets each",
-            before / 1024,
-            full / 1024
-        );
-    }
-    if let Some(cpu) = cpu {
-        println!("server       {:.2} ms CPU in the quiet time", cpu.as_secs_f64() * 1e3);
-    }
-    let (median, most) = (probe.value_at_quantile(0.5), probe.max());
-    println!(
-        "new clients  {} of {PROBES} greeted: median {}, longest {}",
-        probe.len(),
-        readable(median),
-        readable(most)
-    );
-    let value = json!({
-        "connections": connections, "greeted": greeted, "failed": crowd.failed, "dropped": dropped,
-        "opening_seconds": opening.as_secs_f64(), "quiet_seconds": quiet.as_secs_f64(),
-        "resident_before": resident_before, "resident_with": resident_full,
-        "server_cpu_ms": cpu.map(|cpu| cpu.as_secs_f64() * 1e3),
-        "probes_greeted": probe.len(), "probe_median_us": median as f64 / 1e3, "probe_max_us": most as f64 / 1e3,
-    });
-    crate::write_json(flags, &value)?;
-    Ok(greeted == connections && crowd.failed == 0 && dropped == 0 && probe.len() == PROBES as u64)
 }
 
 /// One quiet connection.
@@ -138,10 +166,6 @@ impl Crowd {
         })
     }
 
-    fn opened(&self) -> usize {
-        self.quiet.len()
-    }
-
     fn ungreeted(&self) -> usize {
         self.quiet.len() - self.greeted - self.failed
     }
@@ -157,6 +181,36 @@ impl Crowd {
             stream: stream.ok(),
             greeted: false,
         });
+    }
+
+    /// Opens `connections`, few at a time, and waits for their greetings; stops early when the server no longer greets.
+    fn gather(&mut self, connections: usize, timeout: Duration) -> Result<(), String> {
+        while self.quiet.len() < connections && self.failed < FAILURES_MAX {
+            self.open();
+            let full = self.ungreeted() >= UNGREETED_MAX;
+            self.watch(if full { timeout } else { Duration::ZERO }, |crowd| {
+                crowd.ungreeted() < UNGREETED_MAX / 2
+            })?;
+            if self.ungreeted() >= UNGREETED_MAX {
+                break;
+            }
+        }
+        self.watch(timeout, |crowd| crowd.ungreeted() == 0)
+    }
+
+    /// New clients, one after the other, each waited for at most `timeout`; stops at the first that is not greeted.
+    fn probe(&mut self, timeout: Duration) -> Result<Histogram<u64>, String> {
+        let mut probes = latencies();
+        for _ in 0..PROBES {
+            let (before, asked) = (self.greeted, Instant::now());
+            self.open();
+            self.watch(timeout, |crowd| crowd.greeted > before || crowd.ungreeted() == 0)?;
+            if self.greeted == before {
+                break;
+            }
+            record(&mut probes, asked.elapsed());
+        }
+        Ok(probes)
     }
 
     /// Takes events for at most `time`, or until `enough`.

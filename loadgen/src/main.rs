@@ -6,10 +6,12 @@
 
 mod connect;
 mod dialogue;
+mod engine;
 mod flags;
 mod idle;
 mod measure;
 mod message;
+mod reply;
 mod report;
 mod source;
 mod versus;
