@@ -123,8 +123,8 @@ pub struct LoadFlags {
     /// Closes connections with RST (SO_LINGER 0) in place of FIN: leaves no TIME_WAIT behind.
     #[arg(long, value_enum, default_value_t = Switch::Off)]
     pub rst: Switch,
-    /// TCP congestion control of the generator's sockets, such as cubic or reno; default: the system's. The pacing of bbr
-    /// costs timers and has no use on loopback.
+    /// TCP congestion control of the generator's sockets, such as cubic or reno; default: the system's. Between bbr, cubic
+    /// and reno no difference was found on loopback with messages of 4 KB.
     #[arg(long, value_name = "NAME")]
     pub congestion: Option<String>,
     /// Longest time without any reply from the server before the run is given up.
@@ -142,6 +142,16 @@ pub struct LoadFlags {
 }
 
 impl LoadFlags {
+    /// What of the load shapes the figures, to be kept with them.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "connections": self.connections, "messages": self.messages, "size": self.size,
+            "seconds": self.duration.as_secs_f64(), "per_connection": self.per_connection.0,
+            "recipients": self.recipients, "pipelining": self.pipelining == Switch::On, "bdat": self.bdat,
+            "rst": self.rst == Switch::On, "congestion": self.congestion, "core": self.core,
+        })
+    }
+
     /// Socket options of every connection.
     pub fn socket_manner(&self) -> connect::Manner {
         connect::Manner {

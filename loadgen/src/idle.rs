@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::connect::{Dialer, allow_open_files};
 use crate::flags::LoadFlags;
-use crate::measure::{cpu_of, latencies, record, resident_of};
+use crate::measure::{check_processes, cpu_of, latencies, record, resident_of};
 use crate::report::readable;
 
 /// Connections that may wait for their greeting at the same time.
@@ -27,6 +27,7 @@ const FAILURES_MAX: usize = 100;
 /// Runs it and prints what was found; whether all connections lived and the new clients were greeted.
 pub fn run(connections: usize, target: SocketAddr, pids: &[u32], flags: &LoadFlags) -> Result<bool, String> {
     allow_open_files(connections)?;
+    check_processes(pids)?;
     let dialer = Dialer::new(
         target,
         &flags.sources_for(target)?,
@@ -59,7 +60,7 @@ pub fn run(connections: usize, target: SocketAddr, pids: &[u32], flags: &LoadFla
         cpu,
         probes,
     };
-    print!("{found}");
+    crate::say(format_args!("{found}"));
     crate::write_json(flags, &found.to_json())?;
     Ok(greeted == connections && crowd.failed == 0 && dropped == 0 && found.probes.len() == PROBES as u64)
 }
@@ -238,9 +239,9 @@ impl Crowd {
         let mut buffer = [0; 1024];
         while let Some(stream) = &mut quiet.stream {
             match stream.read(&mut buffer) {
-                // The first octets of a 220 are the greeting; anything else is the server turning us away.
+                // The first digit decides, as the greeting may come in pieces; no other stands for a welcome.
                 Ok(count) if count > 0 => {
-                    let welcome = buffer.starts_with(b"220");
+                    let welcome = buffer.starts_with(b"2");
                     match (quiet.greeted, welcome) {
                         (false, true) => {
                             quiet.greeted = true;

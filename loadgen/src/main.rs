@@ -16,6 +16,7 @@ mod report;
 mod source;
 mod versus;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -46,8 +47,13 @@ fn single(flags: &RunFlags) -> Result<bool, String> {
         return idle::run(connections, target, &flags.pid, &flags.load);
     }
     let findings = source::run(&flags.load, target, &flags.pid)?;
-    print!("{findings}");
-    write_json(&flags.load, &findings.to_json())?;
+    say(format_args!("{findings}"));
+    let mut figures = findings.to_json();
+    if let Some(figures) = figures.as_object_mut() {
+        figures.insert("target".into(), target.to_string().into());
+        figures.insert("scenario".into(), flags.load.to_json());
+    }
+    write_json(&flags.load, &figures)?;
     Ok(findings.failures == 0 && findings.stopped.is_none())
 }
 
@@ -60,6 +66,11 @@ fn prepare(flags: &LoadFlags) -> Result<(), String> {
     }
     cores.set(core);
     sched_setaffinity(None, &cores).map_err(|error| format!("--core {core}: {error}"))
+}
+
+/// Prints to standard output. A reader that went away (`| head`) is no reason to fail: the exit status still tells.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = std::io::stdout().write_fmt(text);
 }
 
 /// Writes `--json`, if asked for.

@@ -103,6 +103,14 @@ pub fn own_cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// Says which process of `--pid` cannot be measured, before a run is spent on it.
+pub fn check_processes(pids: &[u32]) -> Result<(), String> {
+    match pids.iter().find(|&&pid| cpu_of_one(pid).is_none()) {
+        Some(pid) => Err(format!("process {pid}: /proc/{pid} cannot be read; is it running?")),
+        None => Ok(()),
+    }
+}
+
 /// CPU time that the processes have used together; none when one of them cannot be read, or there are none.
 pub fn cpu_of(pids: &[u32]) -> Option<Duration> {
     if pids.is_empty() {
@@ -168,6 +176,7 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_there_has_no_figures() {
+        assert!(check_processes(&[std::process::id(), u32::MAX]).is_err());
         assert_eq!(cpu_of(&[u32::MAX]), None);
         assert_eq!(resident_of(&[u32::MAX]), None);
         assert_eq!(cpu_of(&[]), None);

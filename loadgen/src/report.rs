@@ -41,6 +41,11 @@ impl Findings {
         self.own_cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)
     }
 
+    /// Whether the generator may have been the limit, not the server.
+    pub fn generator_was_busy(&self) -> bool {
+        self.own_share() > BUSY
+    }
+
     fn a_message(&self, time: Duration) -> Option<f64> {
         (self.counts.accepted > 0).then(|| time.as_secs_f64() * 1e6 / self.counts.accepted as f64)
     }
@@ -73,7 +78,7 @@ impl Findings {
             "server_cpu_share": self.server_cpu.map(|cpu| cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)),
             "generator_cpu_us_per_message": self.own_cpu_a_message(),
             "generator_cpu_share": self.own_share(),
-            "generator_was_the_limit": self.own_share() > BUSY,
+            "generator_was_the_limit": self.generator_was_busy(),
             "pipelining_not_offered": self.pipelining_denied,
             "stopped": self.stopped,
         })
@@ -96,7 +101,9 @@ impl fmt::Display for Findings {
             write!(replies, "  {code}: {count}")?;
         }
         writeln!(f, "replies    {replies}")?;
-        writeln!(f, "connections  {} greeted", counts.connections)?;
+        if counts.connections > 0 {
+            writeln!(f, "connections  {} made", counts.connections)?;
+        }
         latency(f, "final reply", &counts.final_reply)?;
         latency(f, "transaction", &counts.transaction)?;
         latency(f, "greeting", &counts.greeting)?;
@@ -122,7 +129,7 @@ impl fmt::Display for Findings {
 impl Findings {
     fn problems(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = &self.counts;
-        if self.own_share() > BUSY {
+        if self.generator_was_busy() {
             writeln!(
                 f,
                 "WARNING      the generator was busy: it, not the server, may have been the limit"

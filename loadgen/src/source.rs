@@ -13,7 +13,7 @@ use crate::connect::Dialer;
 use crate::dialogue::Manner;
 use crate::engine::Engine;
 use crate::flags::{LoadFlags, Switch};
-use crate::measure::{Counts, cpu_of, own_cpu};
+use crate::measure::{Counts, check_processes, cpu_of, own_cpu};
 use crate::message::{Recipe, Wire, recipients};
 
 /// How often the deadlines are looked at when nothing happens.
@@ -42,6 +42,7 @@ pub struct Findings {
 
 /// Runs the load against `target` and measures it.
 pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findings, String> {
+    check_processes(pids)?;
     let run = run_id();
     let wire = Wire::new(&Recipe {
         name: flags.ehlo.clone(),

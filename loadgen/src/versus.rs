@@ -7,6 +7,12 @@ use serde_json::json;
 use crate::flags::{Contender, VersusFlags};
 use crate::source::{self, Findings};
 
+/// A line on standard output.
+macro_rules! say {
+    () => { crate::say(format_args!("\n")) };
+    ($text:literal $($rest:tt)*) => { crate::say(format_args!("{}\n", format_args!($text $($rest)*))) };
+}
+
 /// Runs the rounds and prints the comparison; whether every message of every run was accepted.
 pub fn run(flags: &VersusFlags) -> Result<bool, String> {
     for contender in [&flags.a, &flags.b] {
@@ -16,29 +22,29 @@ pub fn run(flags: &VersusFlags) -> Result<bool, String> {
     for round in 1..=flags.rounds {
         for (contender, runs) in [(&flags.a, &mut a), (&flags.b, &mut b)] {
             let findings = source::run(&flags.load, contender.target, &contender.pids)?;
-            println!("round {round}  {:<12} {}", contender.name, line(&findings));
+            say!("round {round}  {:<12} {}", contender.name, line(&findings));
             if let Some(why) = &findings.stopped {
                 return Err(format!("{}: {why}", contender.name));
             }
             runs.push(findings);
         }
     }
-    println!();
+    say!();
     let rates = |runs: &[Findings]| runs.iter().map(|run| Some(run.rate())).collect::<Vec<_>>();
     let cpus = |runs: &[Findings]| runs.iter().map(Findings::server_cpu_a_message).collect::<Vec<_>>();
     let compared = [
         compare("messages/s", 0, flags, &rates(&a), &rates(&b)),
         compare("server CPU µs/message", 2, flags, &cpus(&a), &cpus(&b)),
     ];
-    let warnings = a.iter().chain(&b).filter(|run| run.own_share() > 0.9).count();
+    let warnings = a.iter().chain(&b).filter(|run| run.generator_was_busy()).count();
     if warnings > 0 {
-        println!("WARNING: the generator was busy in {warnings} runs: it, not the server, may have been the limit");
+        say!("WARNING: the generator was busy in {warnings} runs: it, not the server, may have been the limit");
     }
     let rounds = |contender: &Contender, runs: &[Findings]| {
         json!({ "name": contender.name, "target": contender.target.to_string(),
                 "runs": runs.iter().map(Findings::to_json).collect::<Vec<_>>() })
     };
-    let value = json!({ "a": rounds(&flags.a, &a), "b": rounds(&flags.b, &b), "compared": compared });
+    let value = json!({ "scenario": flags.load.to_json(), "a": rounds(&flags.a, &a), "b": rounds(&flags.b, &b), "compared": compared });
     crate::write_json(&flags.load, &value)?;
     Ok(a.iter().chain(&b).all(|run| run.failures == 0))
 }
@@ -72,15 +78,17 @@ fn compare(
     let b: Vec<f64> = b.iter().copied().collect::<Option<_>>()?;
     let ratios: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a / b).collect();
     let (a, b, ratio) = (Spread::of(&a)?, Spread::of(&b)?, Spread::of(&ratios)?);
-    println!("{what}");
+    say!("{what}");
     for (name, spread) in [(&flags.a.name, &a), (&flags.b.name, &b)] {
         let Spread { median, least, most } = spread;
-        println!("  {name:<14} median {median:>10.digits$}   ({least:.digits$} to {most:.digits$})");
+        say!("  {name:<14} median {median:>10.digits$}   ({least:.digits$} to {most:.digits$})");
     }
     let title = format!("{}/{}", flags.a.name, flags.b.name);
-    println!(
+    say!(
         "  {title:<14} median {:>10.3}   ({:.3} to {:.3})",
-        ratio.median, ratio.least, ratio.most
+        ratio.median,
+        ratio.least,
+        ratio.most
     );
     let spread = |spread: &Spread| json!({ "median": spread.median, "least": spread.least, "most": spread.most });
     Some(json!({ "what": what, "a": spread(&a), "b": spread(&b), "a_to_b": spread(&ratio) }))

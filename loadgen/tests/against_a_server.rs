@@ -80,6 +80,28 @@ fn every_message_has_the_size_asked_for_and_its_recipients() {
 }
 
 #[test]
+fn a_message_larger_than_the_socket_takes_at_once_arrives_whole_with_its_own_identity() {
+    for bdat in [&["--bdat"][..], &[]] {
+        let server = Server::start(Behaviour::default());
+        let flags = [&["--messages", "6", "--connections", "3", "--size", "8000000"], bdat].concat();
+        assert!(loadgen(server.address, &flags).0);
+        let messages = server.messages();
+        assert!(messages.iter().all(|message| message.len() == 8_000_000));
+        assert_eq!(
+            messages
+                .iter()
+                .map(|message| identity(message))
+                .collect::<BTreeSet<_>>()
+                .len(),
+            6
+        );
+        let body = |message: &str| message.split_once("\r\n\r\n").unwrap().1.to_owned();
+        let first = body(&messages[0]);
+        assert!(messages.iter().all(|message| body(message) == first));
+    }
+}
+
+#[test]
 fn one_message_for_each_connection_ends_each_with_quit() {
     let server = Server::start(Behaviour::default());
     let flags = ["--messages", "60", "--connections", "3", "--per-connection", "1"];
