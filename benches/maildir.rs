@@ -4,7 +4,6 @@
 //! thread of its own does for each message: create, write, fsync, rename, fsync the directory.
 
 use std::{
-    collections::VecDeque,
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
@@ -66,7 +65,7 @@ fn batched(root: &Path, threads: usize, in_flight: usize, maildirs: usize, conte
     let callback: Arc<dyn Fn(Ticket, Done) + Send + Sync> = Arc::new(move |ticket, done| {
         let _ = inbox.send((ticket, done));
     });
-    let (start, mut waits, mut begun) = (Instant::now(), Vec::new(), VecDeque::new());
+    let (mut start, mut waits, mut begun) = (Instant::now(), Vec::new(), Vec::new());
     let submit = |ticket: usize, buffer: Vec<u8>| {
         let mut plan = Plan::new("bench", Form::Dotted, false);
         plan.files.push(FilePlan { maildir: maildir(root, ticket % maildirs), head: b"Return-Path: <>\n".to_vec() });
@@ -75,20 +74,29 @@ fn batched(root: &Path, threads: usize, in_flight: usize, maildirs: usize, conte
         pool.submit(Request::Commit(Draft::new(plan), buffer), reply);
         Instant::now()
     };
-    for ticket in 0..in_flight {
-        begun.push_back(submit(ticket, content.to_vec()));
+    // the first message to each Maildir makes it; that is not what is measured
+    for ticket in 0..in_flight.max(maildirs) {
+        begun.push(submit(ticket, content.to_vec()));
     }
-    let mut tickets = in_flight;
-    let mut begun: Vec<Instant> = begun.into();
+    let warm = 2 * in_flight.max(maildirs);
+    let mut outstanding = begun.len();
     while let Ok((ticket, Done::Committed(result, mut buffer))) = answers.recv() {
         result.expect("delivered");
-        if start.elapsed() >= SPAN {
-            break;
+        outstanding -= 1;
+        if begun.len() > warm {
+            if start.elapsed() >= SPAN {
+                break;
+            }
+            waits.push(begun[ticket.0 as usize].elapsed());
+        } else {
+            start = Instant::now();
         }
-        waits.push(begun[ticket.0 as usize].elapsed());
-        buffer.extend_from_slice(content);
-        begun.push(submit(tickets, buffer));
-        tickets += 1;
+        while outstanding < in_flight {
+            buffer.clear();
+            buffer.extend_from_slice(content);
+            begun.push(submit(begun.len(), std::mem::take(&mut buffer)));
+            outstanding += 1;
+        }
     }
     pool.shutdown();
     waits
@@ -103,7 +111,6 @@ fn naive(root: &Path, threads: usize, in_flight: usize, maildirs: usize, content
     }
     // in flight waits for a thread, as it would in a pool's queue
     let (start, count, waits) = (Instant::now(), AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let queued = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..threads.min(in_flight) {
             scope.spawn(|| {
@@ -114,7 +121,6 @@ fn naive(root: &Path, threads: usize, in_flight: usize, maildirs: usize, content
                     let turns = in_flight.div_ceil(threads.min(in_flight)) as u32;
                     waits.lock().expect("a lock").push(begun.elapsed() * turns);
                 }
-                queued.fetch_add(1, Ordering::Relaxed);
             });
         }
     });
