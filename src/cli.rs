@@ -1,1 +1,132 @@
-//! The command line.
+//! The command line: what was typed, and which part of the program answers.
+//!
+//! Promises: exit codes and streams are those of the manual below; nothing but the answer of `check` goes to stdout.
+//! Lives on the main thread.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError};
+
+/// `check` found a mistake. clap ends with the same code when the command line itself is wrong.
+const INVALID: u8 = 2;
+
+/// postern, an internet-facing edge MTA.
+#[derive(Debug, Parser)]
+#[command(name = "postern", version, about, long_about = ABOUT, after_help = NEXT, after_long_help = NEXT)]
+struct Line {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// The configuration, in TOML; without it the embedded default runs
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// Run the edge in the foreground until SIGTERM or SIGINT (this is what `postern` alone does)
+    Serve,
+    /// Validate the configuration and print it with every default filled in; starts nothing
+    #[command(after_help = CHECK)]
+    Check,
+}
+
+const ABOUT: &str = "\
+postern takes mail from the internet (RFC 5321, [MS-OXSMTP]) and hands it on.
+
+Without a command and without --config it runs on an embedded default: it listens on 127.0.0.1:2525 and delivers into \
+a Maildir under ./var/mail. That needs no root and no other server.";
+
+const NEXT: &str = "\
+Try next:
+  postern                                   run on the embedded default
+  postern check > postern.toml              write that default down, to change it
+  postern check --config postern.toml       is it valid? what does it mean?
+  postern serve --config postern.toml       run on it; SIGHUP reads it again, SIGTERM drains and stops";
+
+const CHECK: &str = "\
+Exit status: 0 valid, 2 invalid. Mistakes and warnings go to stderr, the effective configuration to stdout.
+Without --config the embedded default is printed, a start for a file of your own.";
+
+/// Answers the command line of the process.
+pub fn run() -> ExitCode {
+    let Line { command, config } = Line::parse();
+    match command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(config),
+        Command::Check => check(config.as_deref()),
+    }
+}
+
+/// Refuses in one line what cannot run, so that a service manager's journal shows the reason.
+fn serve(path: Option<PathBuf>) -> ExitCode {
+    let config = match load(path.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("postern: {}", error.one_line());
+            return ExitCode::FAILURE;
+        }
+    };
+    let unsupported = config.unsupported();
+    if let Some(first) = unsupported.first() {
+        let more = match unsupported.len() {
+            1 => String::new(),
+            n => format!(" (and {} more)", n - 1),
+        };
+        eprintln!("postern: {first}{more}");
+        return ExitCode::FAILURE;
+    }
+    crate::server::serve(config, path)
+}
+
+fn check(path: Option<&Path>) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(INVALID);
+        }
+    };
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    // A reader that went away (`postern check | head`) is no reason to panic.
+    match std::io::stdout().lock().write_all(config.effective().as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+    path.map_or_else(Config::embedded, Config::load)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_may_stand_before_or_after_the_command_or_without_one() {
+        for words in [
+            &["postern", "--config", "f"][..],
+            &["postern", "serve", "--config", "f"],
+            &["postern", "--config", "f", "check"],
+        ] {
+            let line = Line::try_parse_from(words).unwrap();
+            assert_eq!(line.config.as_deref(), Some(Path::new("f")), "{words:?}");
+        }
+        assert!(Line::try_parse_from(["postern"]).unwrap().command.is_none());
+        assert!(Line::try_parse_from(["postern", "check", "--config"]).is_err());
+        assert!(Line::try_parse_from(["postern", "start"]).is_err());
+    }
+}

@@ -1,1 +1,312 @@
-//! The shards.
+//! The shards: one glommio executor a core, with its own listening sockets, connections, counters and log buffer.
+//!
+//! Promises: nothing on a shard blocks or takes a lock; what takes time elsewhere (files, DNS) is asked of other threads
+//! and comes back through the shard's [`Inbox`]. A shard ends when it was told to drain and its last connection is gone.
+//! glommio appears in this folder only.
+
+mod clock;
+mod connection;
+mod delivery;
+mod ids;
+mod listener;
+mod proxy;
+mod record;
+mod slots;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use glommio::timer::Timer;
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+
+pub use delivery::Destination;
+pub use listener::{BoundSocket, bind};
+
+use crate::log::LineBuffer;
+use crate::lookup::{Answer, Asker, Heartbeats, Inbox, Ticket};
+use crate::maildir::{Done, Pool};
+use crate::metrics::{Metrics, ShardMetrics};
+use crate::policy::binding::Binding;
+use crate::policy::tarpit::Owed;
+use crate::policy::{Policy, rate, tally};
+use slots::{Alarm, Slots};
+
+/// Octets of the buffer that all connections of a shard read into.
+const SCRATCH: usize = 64 << 10;
+/// Room in front of it for what a connection carried over: at most as much again.
+const SCRATCH_WITH_CARRY: usize = 2 * SCRATCH;
+/// The tick of the timer wheel, the log and the heartbeat.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a unit of work may run before sockets are looked at again (the ring is only looked at when this expires or
+/// nothing is left to do).
+const PREEMPT: Duration = Duration::from_millis(2);
+/// Entries of the ring's submission queue.
+const RING_DEPTH: usize = 256;
+/// Octets for registered buffers: the floor, for no file is read or written through the ring here.
+const IO_MEMORY: usize = 64 << 10;
+
+/// What one configuration says to a shard.
+#[derive(Debug)]
+pub struct Settings {
+    /// This host's name.
+    pub hostname: Box<str>,
+    /// Who may do what.
+    pub policy: Policy,
+    /// Where each route of `policy.routing` leads.
+    pub destinations: Vec<Destination>,
+    /// Octets of content that one shard may hold before messages go to the file workers in smaller pieces.
+    pub message_memory: usize,
+}
+
+impl Settings {
+    fn binding(&self, name: &str) -> Option<&Arc<Binding>> {
+        self.policy.bindings.iter().find(|b| &*b.name == name)
+    }
+}
+
+/// Settings as a shard shares them among its connections: counting holders costs no other shard anything.
+type Current = Rc<Arc<Settings>>;
+
+/// What other threads tell a shard.
+#[derive(Debug)]
+pub enum Notice {
+    /// From the control thread, to the session that asked.
+    Answer(Ticket, Answer),
+    /// From the file workers.
+    Done(crate::maildir::Ticket, Done),
+    /// A new configuration, the sockets that it adds, and the names and addresses that stay.
+    Reload {
+        /// For sessions from now on.
+        settings: Arc<Settings>,
+        /// To accept from.
+        sockets: Vec<BoundSocket>,
+        /// Every other listener ends.
+        keep: Arc<[(Arc<str>, std::net::SocketAddr)]>,
+    },
+    /// Idle sessions end, newcomers are refused, transactions may finish.
+    Drain,
+    /// Every session ends.
+    Stop,
+}
+
+/// All that a shard is made of; moves into its thread.
+pub struct Seed {
+    /// Its number, from 0.
+    pub index: usize,
+    /// The core that it runs on.
+    pub cpu: usize,
+    /// The configuration to start with.
+    pub settings: Arc<Settings>,
+    /// Its sockets.
+    pub sockets: Vec<BoundSocket>,
+    /// Its column of the connection counts.
+    pub column: tally::Column,
+    /// Its column of the message rates.
+    pub rates: rate::RateColumn,
+    /// Which clients the tarpit waits for.
+    pub owed: Arc<Owed>,
+    /// The file workers.
+    pub pool: Pool,
+    /// Questions to the control thread.
+    pub asker: Asker,
+    /// What others tell it.
+    pub inbox: Arc<Inbox<Notice>>,
+    /// Its log.
+    pub lines: LineBuffer,
+    /// All metrics; it writes its own column.
+    pub metrics: Arc<Metrics>,
+    /// Where it shows that it is alive.
+    pub heartbeats: Arc<Heartbeats>,
+    /// The moment that all shards count seconds from.
+    pub epoch: Instant,
+}
+
+/// Everything on one core. Shared by its tasks.
+struct Shard {
+    settings: RefCell<Current>,
+    column: Rc<tally::Column>,
+    rates: rate::RateColumn,
+    owed: Arc<Owed>,
+    pool: Pool,
+    asker: Asker,
+    file_replies: Arc<dyn Fn(crate::maildir::Ticket, Done) + Send + Sync>,
+    slots: Rc<Slots>,
+    listeners: RefCell<Vec<Rc<listener::Listener>>>,
+    scratch: RefCell<Box<[u8]>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    held: Cell<usize>,
+    lines: RefCell<LineBuffer>,
+    metrics: ShardMetrics,
+    ids: RefCell<ids::Ids>,
+    dates: RefCell<clock::Date>,
+    draining: Cell<bool>,
+    waiting_refusals: Cell<usize>,
+    complained: Cell<u64>,
+    epoch: Instant,
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("live", &self.slots.live()).finish_non_exhaustive()
+    }
+}
+
+/// Starts a shard on a thread of its own. The result of its start arrives by `started`, before it accepts anybody.
+///
+/// # Errors
+///
+/// Where the thread could not be made.
+pub fn start(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("shard-{}", seed.index)).spawn(move || {
+        // glommio panics on some kernels where it should say no.
+        match std::panic::catch_unwind(|| executor(seed.cpu)) {
+            Ok(Ok(executor)) => {
+                executor.run(run(seed, started));
+            }
+            Ok(Err(error)) => drop(started.send(Err(error.to_string()))),
+            Err(_) => drop(started.send(Err("io_uring is not available".into()))),
+        }
+    })
+}
+
+fn executor(cpu: usize) -> Result<LocalExecutor, glommio::GlommioError<()>> {
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .io_memory(IO_MEMORY)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT)
+        // Otherwise every shard's helper thread would be pinned to the first core.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .make()
+}
+
+async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
+    let Seed { index, settings, sockets, column, rates, owed, pool, asker, inbox, lines, metrics, heartbeats, epoch, .. } =
+        seed;
+    // The first sleep of an executor registers a memory barrier, which takes up to 80 ms: before clients come.
+    Timer::new(Duration::from_millis(1)).await;
+    let replies = inbox.clone();
+    let shard = Rc::new(Shard {
+        settings: RefCell::new(Rc::new(settings)),
+        column: Rc::new(column),
+        rates,
+        owed,
+        pool,
+        asker,
+        file_replies: Arc::new(move |ticket, done| replies.send(Notice::Done(ticket, done))),
+        slots: Slots::new(clock::now()),
+        listeners: RefCell::default(),
+        scratch: RefCell::new(vec![0; SCRATCH_WITH_CARRY].into_boxed_slice()),
+        buffers: RefCell::default(),
+        held: Cell::new(0),
+        lines: RefCell::new(lines),
+        metrics: metrics.shard(index),
+        ids: RefCell::new(ids::Ids::new(index)),
+        dates: RefCell::default(),
+        draining: Cell::new(false),
+        waiting_refusals: Cell::new(0),
+        complained: Cell::new(0),
+        epoch,
+    });
+    let reader = shard.clone();
+    glommio::spawn_local(async move { reader.read_notices(&inbox).await }).detach();
+    for socket in sockets {
+        if let Err(error) = shard.listen(socket) {
+            let _ = started.send(Err(error.to_string()));
+            return;
+        }
+    }
+    let _ = started.send(Ok(()));
+    while !shard.is_finished() {
+        let now = clock::now();
+        heartbeats.beat(index, now);
+        shard.slots.turn(now);
+        shard.lines.borrow_mut().flush();
+        Timer::new(TICK).await;
+    }
+    for listener in shard.listeners.borrow().iter() {
+        listener.shut();
+    }
+    shard.lines.borrow_mut().flush();
+}
+
+impl Shard {
+    /// Drained, and the last connection is gone.
+    fn is_finished(&self) -> bool {
+        self.draining.get() && self.slots.live() == 0 && self.waiting_refusals.get() == 0
+    }
+
+    /// The one task that other threads wake, for as long as the shard lives.
+    async fn read_notices(self: &Rc<Self>, inbox: &Inbox<Notice>) {
+        loop {
+            let notice = poll_fn(|cx| inbox.poll_next(cx)).await;
+            match notice {
+                Notice::Answer(ticket, Answer::BlockList(listing)) => {
+                    if let Some(slot) = self.slots.find(ticket) {
+                        slot.listed(listing);
+                    }
+                }
+                Notice::Done(ticket, done) => self.file_work_done(delivery::unpack(ticket), done),
+                Notice::Reload { settings, sockets, keep } => self.reload(settings, sockets, &keep),
+                Notice::Drain => {
+                    self.draining.set(true);
+                    self.slots.raise(Alarm::Drain);
+                }
+                Notice::Stop => {
+                    self.draining.set(true);
+                    self.slots.raise(Alarm::Stop);
+                }
+            }
+        }
+    }
+
+    /// An answer for a session that has gone leaves nothing behind: an unfinished draft is given up.
+    fn file_work_done(&self, ticket: Ticket, done: Done) {
+        match self.slots.find(ticket) {
+            Some(slot) => slot.done(done),
+            None => {
+                if let Done::Appended(Ok(draft), _) = done {
+                    self.abandon(draft);
+                }
+            }
+        }
+    }
+
+    fn reload(
+        self: &Rc<Self>,
+        settings: Arc<Settings>,
+        sockets: Vec<BoundSocket>,
+        keep: &[(Arc<str>, std::net::SocketAddr)],
+    ) {
+        *self.settings.borrow_mut() = Rc::new(settings);
+        for listener in self.listeners.borrow().iter() {
+            if !keep.iter().any(|(binding, address)| *binding == listener.binding && *address == listener.address) {
+                listener.shut();
+            }
+        }
+        for socket in sockets {
+            // The descriptor is there; only its copy can fail, when there are no more to be had.
+            let _ = self.listen(socket);
+        }
+    }
+
+    fn settings(&self) -> Current {
+        self.settings.borrow().clone()
+    }
+
+    fn next_id(&self) -> ids::Id {
+        self.ids.borrow_mut().next(clock::unix_millis())
+    }
+
+    fn date(&self) -> String {
+        self.dates.borrow_mut().at(clock::unix_millis()).to_string()
+    }
+
+    /// Seconds that all shards count alike.
+    fn second(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.epoch).as_secs() as u32
+    }
+}

@@ -33,3 +33,12 @@ pub enum Edition {
     /// v17: the session goes on after a passed limit; tarpit after any command.
     Y2021,
 }
+
+/// What a bare CR or LF in the content of DATA leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BareNewline {
+    /// `550 5.6.11` after the end of the content.
+    Refuse,
+    /// It becomes a line end.
+    Normalise,
+}

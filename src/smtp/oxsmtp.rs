@@ -207,6 +207,26 @@ replies! {
     CannotStore             "452 4.3.1 Insufficient system resources";
 }
 
+impl Reply {
+    /// Unknown commands, bad sequences, bad syntax; a refusal by policy is none.
+    pub const fn is_protocol_error(self) -> bool {
+        matches!(
+            self,
+            Reply::SendHelloFirst
+                | Reply::BadSequence
+                | Reply::SenderAlreadySpecified
+                | Reply::UnrecognizedParameter
+                | Reply::InvalidArguments
+                | Reply::InvalidSender
+                | Reply::InvalidRecipient
+                | Reply::NeedMail
+                | Reply::NeedRcpt
+                | Reply::UnrecognizedCommand
+                | Reply::LineTooLong
+        )
+    }
+}
+
 /// `220 HOSTNAME ESMTP ready`.
 pub fn greeting(out: &mut Vec<u8>, hostname: &str) {
     line(out, &["220 ", hostname, " ESMTP ready"]);

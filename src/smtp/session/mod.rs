@@ -1,1 +1,635 @@
-//! The dialogue.
+//! The dialogue of one connection, sans-IO: a [`Session`] takes bytes and `now`, and says what its driver has to do next.
+//!
+//! Promises: the same replies however the input is cut into segments; no input panics; memory is bounded by one command
+//! line and the envelope; a 250 after content is written by [`Session::acknowledge`] alone, which takes a [`Custody`].
+//! Lives on the thread of its connection.
+//!
+//! The methods are of four kinds. What happened: [`Session::advance`], [`Session::answer`], [`Session::acknowledge`],
+//! [`Session::refuse`], [`Session::expire`], [`Session::drain`]. What to do: the [`Step`] that `advance` returns. What to
+//! send: [`Session::output`]. What to record: [`Session::take_report`], [`Session::take_notes`]. A driver loops: `advance`,
+//! do the step, until the step is [`Step::Read`]; then it sends the output and reads.
+//!
+//! ```text
+//!              ┌── RSET, EHLO, refusal ──┐
+//!              ▼                         │
+//!  greeting ─► Command ──── MAIL, RCPT ─► Asking ─ answer() ─► Command
+//!              │  ▲ ▲ ▲
+//!              │  │ │ └── end of blob ◄── Blob ◄── XEXCH50
+//!              │  │ └──── CRLF ◄── Overlong ◄── a line without end
+//!              │  └────── acknowledge(), refuse() ◄── Committing ◄── end of content, within every limit
+//!              │                                          ▲
+//!              ├── DATA ─► Content ───────────────────────┤
+//!              └── BDAT ─► Chunk ─── last ────────────────┘
+//!
+//!  an error reply to a stranger waits in `delayed` (tarpit); QUIT, a closing event, a deadline ─► Closing
+//! ```
+
+mod data;
+mod hello;
+mod mail;
+mod rcpt;
+mod timers;
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use memchr::memchr;
+
+use super::command::{self, MAX_LINE, Verb};
+use super::envelope::{Envelope, MailParameters, RcptParameters};
+use super::extension::Offered;
+use super::limits::Limits;
+use super::oxsmtp::{self, Event, Follows, Reply};
+use super::path::{ForwardPath, ReversePath};
+use super::received::Protocol;
+use super::scanner::Scanner;
+use super::{BareNewline, Edition};
+
+/// What a binding has settled for every session on it.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The name in the greeting, the EHLO reply and Received.
+    pub hostname: Arc<str>,
+    /// Which edition of the document is followed.
+    pub edition: Edition,
+    /// The limits of the binding.
+    pub limits: Limits,
+    /// What EHLO offers.
+    pub offered: Offered,
+    /// What a bare CR or LF in DATA leads to.
+    pub bare_newline: BareNewline,
+}
+
+/// All that a driver ever has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send the output, then read more input.
+    Read,
+    /// Send the output, then call `advance` again: there is more to say than is kept in memory.
+    Send,
+    /// Ask policy, then call [`Session::answer`].
+    Ask(Question),
+    /// These octets of the input are content of the message, in wire form.
+    Store(Range<usize>),
+    /// Throw away what was stored of this message: it will be refused at its end.
+    Discard,
+    /// The content is complete: take custody, then call [`Session::acknowledge`] or [`Session::refuse`].
+    Commit,
+    /// Send the output; do not read before then (tarpit).
+    Pause {
+        /// When to call `advance` again.
+        until: Instant,
+    },
+    /// Send the output and close.
+    Close,
+}
+
+/// What only policy can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// May this client send one more message now?
+    Mail,
+    /// Is [`Session::forward_path_asked`] one to take mail for?
+    Rcpt,
+}
+
+/// Policy's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes.
+    Accept,
+    /// No, with this reply.
+    Refuse(Reply),
+    /// No: a limit was passed.
+    Limit(Event),
+}
+
+/// Who answers for a message once it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Custody {
+    /// It stands, synced, in every mailbox that it is for (or its route throws mail away).
+    Delivered,
+}
+
+/// How a transaction ended that was not acknowledged.
+#[derive(Debug)]
+pub struct Report {
+    /// What MAIL and RCPT had said.
+    pub envelope: Envelope,
+    /// Octets of content seen (RFC 1870).
+    pub size: u64,
+    /// The reply, or none where the transaction was given up (RSET, EHLO, QUIT).
+    pub reply: Option<Box<str>>,
+    /// The limit that refused it.
+    pub event: Option<Event>,
+}
+
+/// What was said since the driver last looked: for metrics.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// The codes of the replies.
+    pub replies: Vec<u16>,
+    /// The limits passed.
+    pub events: Vec<Event>,
+}
+
+/// Octets of output after which the client must take some before more commands are answered.
+const OUTPUT_FULL: usize = 8 << 10;
+
+/// The facts of the connection. What belongs to one message is in [`Transaction`].
+#[derive(Debug)]
+pub struct Session {
+    terms: Arc<Terms>,
+    client: IpAddr,
+    phase: Phase,
+    hello: Option<Hello>,
+    transaction: Option<Transaction>,
+    scanner: Scanner,
+    output: Vec<u8>,
+    delayed: Option<Delayed>,
+    protocol_errors: u64,
+    draining: bool,
+    quit: bool,
+    opened: Instant,
+    heard: Instant,
+    report: Option<Box<Report>>,
+    notes: Notes,
+}
+
+#[derive(Debug)]
+struct Hello {
+    name: Box<str>,
+    esmtp: bool,
+}
+
+/// From an accepted MAIL to the reply after the content (RFC 5321 section 3.3).
+#[derive(Debug)]
+struct Transaction {
+    envelope: Envelope,
+    /// BDAT has begun the message: no more MAIL, RCPT or DATA.
+    chunked: bool,
+    /// XEXCH50 has been sent: no more RCPT.
+    blob: bool,
+    /// The message is past a limit: its octets are read and thrown away.
+    discarding: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// At the start of a command line.
+    Command,
+    /// Inside a line longer than any may be; the last octet seen tells whether its end is a CRLF.
+    Overlong { last: u8 },
+    /// Policy is being asked about MAIL or RCPT.
+    Asking(Asked),
+    /// Inside DATA; `ended` once the end mark has been seen.
+    Content { ended: bool },
+    /// Inside a chunk of BDAT.
+    Chunk(data::OpenChunk),
+    /// Inside the octets of XEXCH50.
+    Blob { left: u64 },
+    /// Waiting for custody.
+    Committing,
+    /// The last reply is written.
+    Closing,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Mail(ReversePath, MailParameters),
+    Rcpt(ForwardPath, RcptParameters),
+}
+
+/// An error reply that waits (tarpit).
+#[derive(Debug)]
+struct Delayed {
+    until: Instant,
+    line: Line,
+    follows: Follows,
+}
+
+/// A reply of the table, on its way out.
+#[derive(Clone, Copy, Debug)]
+enum Line {
+    Reply(Reply),
+    Event(Event),
+}
+
+impl Line {
+    fn wire(self) -> &'static [u8] {
+        match self {
+            Line::Reply(reply) => reply.wire(),
+            Line::Event(event) => event.wire(),
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Line::Reply(reply) => reply.text(),
+            Line::Event(event) => event.text(),
+        }
+    }
+}
+
+impl Session {
+    /// A session whose connection was accepted at `now`; nothing has been sent yet.
+    pub fn new(terms: Arc<Terms>, client: IpAddr, now: Instant) -> Session {
+        let mut scanner = Scanner::new(terms.hostname.clone());
+        scanner.normalise(terms.bare_newline == BareNewline::Normalise);
+        Session {
+            scanner,
+            terms,
+            client,
+            phase: Phase::Command,
+            hello: None,
+            transaction: None,
+            output: Vec::new(),
+            delayed: None,
+            protocol_errors: 0,
+            draining: false,
+            quit: false,
+            opened: now,
+            heard: now,
+            report: None,
+            notes: Notes::default(),
+        }
+    }
+
+    /// Writes the greeting; the inactivity timer starts here.
+    pub fn greet(&mut self, now: Instant) {
+        oxsmtp::greeting(&mut self.output, &self.terms.hostname);
+        self.notes.replies.push(220);
+        self.heard = now;
+    }
+
+    /// Takes input and runs on until it needs its driver. `input` starts with the first octet not yet used.
+    /// Returns how many octets are done with, and what to do.
+    pub fn advance(&mut self, input: &[u8], now: Instant) -> (usize, Step) {
+        let mut used = 0;
+        loop {
+            if let Some(step) = self.resume(now) {
+                return (used, step);
+            }
+            let rest = input.get(used..).unwrap_or_default();
+            let (taken, step) = match self.phase {
+                Phase::Command if self.output.len() >= OUTPUT_FULL => (0, Some(Step::Send)),
+                Phase::Command => self.command(rest, now),
+                Phase::Overlong { last } => self.overlong(rest, last, now),
+                Phase::Content { ended } => self.content(rest, ended, now),
+                Phase::Chunk(chunk) => self.chunk(rest, chunk, now),
+                Phase::Blob { left } => self.blob(rest, left, now),
+                // A driver that calls too early is told again what it owes.
+                Phase::Asking(ref asked) => (0, Some(Step::Ask(asked.question()))),
+                Phase::Committing => (0, Some(Step::Commit)),
+                Phase::Closing => (rest.len(), Some(Step::Close)),
+            };
+            let at = used;
+            used += taken;
+            match step {
+                None => {}
+                Some(Step::Store(range)) => return (used, Step::Store(range.start + at..range.end + at)),
+                Some(step) => return (used, step),
+            }
+        }
+    }
+
+    /// Policy's answer to the last [`Step::Ask`].
+    pub fn answer(&mut self, verdict: Verdict, now: Instant) {
+        let Phase::Asking(asked) = std::mem::replace(&mut self.phase, Phase::Command) else {
+            return;
+        };
+        match (verdict, asked) {
+            (Verdict::Accept, Asked::Mail(path, parameters)) => self.open_transaction(path, parameters),
+            (Verdict::Accept, Asked::Rcpt(path, parameters)) => self.add_recipient(path, parameters),
+            (Verdict::Refuse(reply), asked) => {
+                if reply == Reply::ResourcesLow {
+                    self.notes.events.push(Event::OutOfResources);
+                }
+                self.error(reply, Point::of(&asked), now);
+            }
+            (Verdict::Limit(event), asked) => {
+                if let Asked::Rcpt(path, parameters) = asked {
+                    self.propose_for_report(path, parameters);
+                }
+                self.limit(event, Point::Command, now);
+            }
+        }
+        self.heard = now;
+    }
+
+    /// The message is in custody under `queue_id`: the final 250.
+    pub fn acknowledge(&mut self, _custody: Custody, queue_id: &str, now: Instant) {
+        if !matches!(self.phase, Phase::Committing) {
+            return;
+        }
+        oxsmtp::queued(&mut self.output, queue_id);
+        self.notes.replies.push(250);
+        self.transaction = None;
+        self.phase = Phase::Command;
+        self.heard = now;
+    }
+
+    /// Custody could not be had: the final refusal.
+    pub fn refuse(&mut self, reply: Reply, now: Instant) {
+        if !matches!(self.phase, Phase::Committing) {
+            return;
+        }
+        self.phase = Phase::Command;
+        self.heard = now;
+        self.end_transaction(Some(Line::Reply(reply)), None);
+        self.error(reply, Point::Command, now);
+    }
+
+    /// What waits to be sent. The driver takes it from the front.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// The path of the RCPT that policy is asked about.
+    pub fn forward_path_asked(&self) -> Option<&ForwardPath> {
+        match &self.phase {
+            Phase::Asking(Asked::Rcpt(path, _)) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The envelope so far; complete from the first [`Step::Store`] on.
+    pub fn envelope(&self) -> Option<&Envelope> {
+        self.transaction.as_ref().map(|t| &t.envelope)
+    }
+
+    /// What a bare CR or LF in DATA leads to here.
+    pub fn bare_newline(&self) -> BareNewline {
+        self.terms.bare_newline
+    }
+
+    /// The client's address.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// The name that the client gave in HELO or EHLO.
+    pub fn hello_name(&self) -> &str {
+        self.hello.as_ref().map_or("", |h| &h.name)
+    }
+
+    /// How the current message came, for its Received field.
+    pub fn protocol(&self) -> Protocol {
+        let utf8 = self.envelope().is_some_and(|e| e.mail.smtputf8);
+        Protocol::of(self.hello.as_ref().is_some_and(|h| h.esmtp), false, false, utf8)
+    }
+
+    /// Whether the current message comes by BDAT, so that its content has no doubled dots.
+    pub fn is_chunked(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|t| t.chunked)
+    }
+
+    /// Octets of content of the current message (RFC 1870).
+    pub fn content_size(&self) -> u64 {
+        self.scanner.size()
+    }
+
+    /// Whether octets of content are awaited, of which large reads are worth while.
+    pub fn is_receiving(&self) -> bool {
+        matches!(self.phase, Phase::Content { .. } | Phase::Chunk(_) | Phase::Blob { .. })
+    }
+
+    /// Whether the client asked for the end (QUIT), so that nothing of it can be on its way any more.
+    pub fn has_quit(&self) -> bool {
+        self.quit
+    }
+
+    /// Whether a message is under way.
+    pub fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// The transaction that last ended without an acknowledgement, once.
+    pub fn take_report(&mut self) -> Option<Box<Report>> {
+        self.report.take()
+    }
+
+    /// Replies and events since the last call; the driver clears them.
+    pub fn take_notes(&mut self) -> &mut Notes {
+        &mut self.notes
+    }
+
+    /// The connection is gone or must go: whatever transaction is open is reported as given up.
+    pub fn abandon(&mut self) {
+        self.end_transaction(None, None);
+        self.phase = Phase::Closing;
+    }
+
+    /// One command line, where there is a whole one.
+    fn command(&mut self, input: &[u8], now: Instant) -> (usize, Option<Step>) {
+        if self.draining && self.transaction.is_none() {
+            self.say(Reply::ServiceNotAvailable);
+            self.phase = Phase::Closing;
+            return (0, None);
+        }
+        // A TLS ClientHello has no line ends to wait for.
+        if input.first() == Some(&0x16) {
+            self.close_with(Reply::UnrecognizedCommand, now);
+            return (input.len(), None);
+        }
+        let Some(end) = memchr(b'\n', input) else {
+            if input.len() < MAX_LINE {
+                return (0, Some(Step::Read));
+            }
+            self.phase = Phase::Overlong { last: input.last().copied().unwrap_or_default() };
+            return (input.len(), None);
+        };
+        self.heard = now;
+        let line = input.get(..end).unwrap_or_default();
+        match line.split_last() {
+            Some((b'\r', line)) => self.dispatch(line, now),
+            _ => self.close_with(Reply::BareNewlineInCommand, now),
+        }
+        (end + 1, None)
+    }
+
+    /// RFC 5321 section 4.1.1, one row a verb.
+    fn dispatch(&mut self, line: &[u8], now: Instant) {
+        let (verb, args) = command::split(line);
+        if line.len() + 2 > verb.line_limit() {
+            return self.error(Reply::LineTooLong, Point::Command, now);
+        }
+        match verb {
+            Verb::Helo => self.hello(args, false, now),
+            Verb::Ehlo => self.hello(args, true, now),
+            Verb::Mail => self.mail(args, now),
+            Verb::Rcpt => self.rcpt(args, now),
+            Verb::Data => self.data(args, now),
+            Verb::Bdat => self.bdat(args, now),
+            Verb::Xexch50 => self.xexch50(args, now),
+            Verb::Rset => self.bare(args, now, |s| {
+                s.end_transaction(None, None);
+                s.say(Reply::Resetting);
+            }),
+            Verb::Quit => self.bare(args, now, |s| {
+                s.end_transaction(None, None);
+                s.say(Reply::Goodbye);
+                s.quit = true;
+                s.phase = Phase::Closing;
+            }),
+            Verb::Noop => self.say_if_printable(args, Reply::NoopOk, now),
+            Verb::Help => self.say_if_printable(args, Reply::Help, now),
+            Verb::Vrfy if args.is_empty() => self.error(Reply::InvalidArguments, Point::Command, now),
+            Verb::Vrfy => self.say_if_printable(args, Reply::CannotVerify, now),
+            Verb::Expn => self.error(Reply::CannotExpand, Point::Command, now),
+            Verb::Foreign => self.close_with(Reply::UnrecognizedCommand, now),
+            // Not offered here, so not known here.
+            Verb::StartTls | Verb::Auth | Verb::Unknown => self.error(Reply::UnrecognizedCommand, Point::Command, now),
+        }
+    }
+
+    /// A verb that takes no argument.
+    fn bare(&mut self, args: &[u8], now: Instant, then: impl FnOnce(&mut Self)) {
+        match command::no_arguments(args) {
+            Ok(()) => then(self),
+            Err(reply) => self.error(reply, Point::Command, now),
+        }
+    }
+
+    /// A verb whose argument changes nothing, as long as it is text.
+    fn say_if_printable(&mut self, args: &[u8], reply: Reply, now: Instant) {
+        if args.iter().any(|b| b.is_ascii_control()) {
+            return self.error(Reply::InvalidArguments, Point::Command, now);
+        }
+        self.say(reply);
+    }
+
+    /// The rest of a line that is too long for any command: thrown away up to its end, then one reply.
+    fn overlong(&mut self, input: &[u8], last: u8, now: Instant) -> (usize, Option<Step>) {
+        let Some(end) = memchr(b'\n', input) else {
+            self.phase = Phase::Overlong { last: input.last().copied().unwrap_or(last) };
+            return (input.len(), Some(Step::Read));
+        };
+        self.phase = Phase::Command;
+        self.heard = now;
+        let before = end.checked_sub(1).and_then(|at| input.get(at)).copied().unwrap_or(last);
+        match before {
+            b'\r' => self.error(Reply::LineTooLong, Point::Command, now),
+            _ => self.close_with(Reply::BareNewlineInCommand, now),
+        }
+        (end + 1, None)
+    }
+
+    /// A reply that is no error.
+    fn say(&mut self, reply: Reply) {
+        self.write(Line::Reply(reply));
+    }
+
+    /// An error reply: counted where it is a protocol error, delayed where the client is a stranger.
+    fn error(&mut self, reply: Reply, point: Point, now: Instant) {
+        if reply.is_protocol_error() {
+            self.protocol_errors += 1;
+            if self.protocol_errors > self.terms.limits.max_protocol_errors {
+                return self.limit(Event::ProtocolViolationCount, point, now);
+            }
+        }
+        self.put(Line::Reply(reply), Follows::Continue, point, now);
+    }
+
+    /// A limit was passed: its reply, and the end of the session where the edition says so.
+    fn limit(&mut self, event: Event, point: Point, now: Instant) {
+        self.notes.events.push(event);
+        let follows = event.follows(self.terms.edition);
+        if follows == Follows::Close {
+            self.end_transaction(Some(Line::Event(event)), Some(event));
+        }
+        self.put(Line::Event(event), follows, point, now);
+    }
+
+    /// An error reply after which nothing more is read.
+    fn close_with(&mut self, reply: Reply, now: Instant) {
+        self.end_transaction(None, None);
+        self.put(Line::Reply(reply), Follows::Close, Point::Command, now);
+    }
+
+    fn put(&mut self, line: Line, follows: Follows, point: Point, now: Instant) {
+        match self.tarpit(point) {
+            Some(delay) => self.delayed = Some(Delayed { until: now + delay, line, follows }),
+            None => self.put_now(line, follows),
+        }
+    }
+
+    fn put_now(&mut self, line: Line, follows: Follows) {
+        self.write(line);
+        if follows == Follows::Close {
+            self.end_transaction(None, None);
+            self.phase = Phase::Closing;
+        }
+    }
+
+    fn write(&mut self, line: Line) {
+        let wire = line.wire();
+        self.output.extend_from_slice(wire);
+        self.notes.replies.push(code(wire));
+    }
+
+    /// v17: an error reply at the end of any command waits; v4.1: one to MAIL (the driver sees to those at connect).
+    fn tarpit(&self, point: Point) -> Option<Duration> {
+        let waits = match self.terms.edition {
+            Edition::Y2021 => true,
+            Edition::Y2011 => point == Point::Mail,
+        };
+        (waits && !self.terms.limits.tarpit.is_zero()).then_some(self.terms.limits.tarpit)
+    }
+
+    /// What a delayed reply or the end of a pause leaves to do before input is looked at.
+    fn resume(&mut self, now: Instant) -> Option<Step> {
+        let delayed = self.delayed.take_if(|d| d.until <= now);
+        if let Some(Delayed { line, follows, .. }) = delayed {
+            self.put_now(line, follows);
+            self.heard = now;
+        }
+        self.delayed.as_ref().map(|d| Step::Pause { until: d.until })
+    }
+
+    /// Drops the transaction and leaves a report of it.
+    fn end_transaction(&mut self, line: Option<Line>, event: Option<Event>) {
+        let Some(transaction) = self.transaction.take() else {
+            return;
+        };
+        self.report = Some(Box::new(Report {
+            envelope: transaction.envelope,
+            size: self.scanner.size(),
+            reply: line.map(|l| l.text().into()),
+            event,
+        }));
+        self.scanner.reset();
+    }
+}
+
+/// Where in the dialogue an error reply stands, for the tarpit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Point {
+    Mail,
+    Command,
+}
+
+impl Point {
+    fn of(asked: &Asked) -> Point {
+        match asked {
+            Asked::Mail(..) => Point::Mail,
+            Asked::Rcpt(..) => Point::Command,
+        }
+    }
+}
+
+impl Asked {
+    fn question(&self) -> Question {
+        match self {
+            Asked::Mail(..) => Question::Mail,
+            Asked::Rcpt(..) => Question::Rcpt,
+        }
+    }
+}
+
+/// The reply code at the start of a line of the table, which has three digits there.
+fn code(wire: &[u8]) -> u16 {
+    wire.iter().take(3).fold(0, |n, digit| n * 10 + u16::from(digit.wrapping_sub(b'0')))
+}

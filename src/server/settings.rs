@@ -1,0 +1,221 @@
+//! From what the configuration means to what a shard needs.
+//!
+//! Promises: all files that the configuration names are read here, at start and at a reload, with an error that names the
+//! file; nothing else of the server looks at a [`Config`]. Lives on the main thread.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::{self, Config};
+use crate::control::{self, dns};
+use crate::log::{Level, Log};
+use crate::maildir::Template;
+use crate::policy::Policy;
+use crate::policy::admission::Access;
+use crate::policy::binding::Binding;
+use crate::policy::dynamic_list::DynamicList;
+use crate::policy::network::NetworkSet;
+use crate::policy::resources::Low;
+use crate::policy::routing::{self, DomainSet, Recipients, Routing};
+use crate::shard::{Destination, Settings};
+use crate::smtp::extension::{Extension, Offered};
+use crate::smtp::session::Terms;
+
+/// Groups of bindings that count connections together; the first one is that of all bindings without limits of their own.
+pub const SCOPES: usize = 64;
+
+/// Which counters belong to which binding: kept over reloads, so that a binding goes on counting where it was.
+#[derive(Debug, Default)]
+pub struct Scopes(HashMap<String, usize>);
+
+impl Scopes {
+    /// The counters of a binding that sets its own limits. Should there be more such bindings than counters, the rest
+    /// shares those of the server: that only refuses more.
+    fn of(&mut self, binding: &str, own: bool) -> usize {
+        if !own {
+            return 0;
+        }
+        let next = self.0.len() + 1;
+        let scope = *self.0.entry(binding.to_string()).or_insert(next);
+        if scope < SCOPES { scope } else { 0 }
+    }
+}
+
+/// A list that is read from a file and swapped when the file changes.
+#[derive(Debug)]
+pub enum List {
+    /// `access.block_dynamic`.
+    Dynamic(PathBuf, Arc<ArcSwap<DynamicList>>),
+    /// `domains.recipients`.
+    Recipients(PathBuf, Arc<ArcSwap<Recipients>>),
+}
+
+impl List {
+    /// Where it is read from.
+    pub fn path(&self) -> &Path {
+        match self {
+            List::Dynamic(path, _) | List::Recipients(path, _) => path,
+        }
+    }
+
+    /// Reads it again. Lines that are none of it are logged and left out.
+    ///
+    /// # Errors
+    ///
+    /// A sentence with the file and the system's reason; the old list stays.
+    pub fn read(&self, log: &Log) -> Result<(), String> {
+        match self {
+            List::Dynamic(path, list) => {
+                // A list that others keep may not be there yet, or not any more.
+                let text = match std::fs::read_to_string(path) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+                    text => text.map_err(|error| unreadable(path, &error))?,
+                };
+                let (networks, bad) = DynamicList::parse(&text);
+                for error in &bad {
+                    log.event(Level::Warn, "a line of the dynamic list is left out", &[
+                        ("file", &path.display()),
+                        ("line", &error.line),
+                        ("reason", &error.fault),
+                    ]);
+                }
+                log.event(Level::Info, "dynamic list read", &[("file", &path.display()), ("networks", &networks.len())]);
+                list.store(Arc::new(networks));
+            }
+            List::Recipients(path, list) => {
+                let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+                let (recipients, bad) = routing::parse_recipients(&text);
+                for line in &bad {
+                    log.event(Level::Warn, "a line of the recipients is no address and is left out", &[
+                        ("file", &path.display()),
+                        ("line", line),
+                    ]);
+                }
+                log.event(Level::Info, "recipients read", &[("file", &path.display()), ("recipients", &recipients.len())]);
+                list.store(Arc::new(recipients));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a configuration comes to.
+#[derive(Debug)]
+pub struct Built {
+    /// For the shards.
+    pub settings: Arc<Settings>,
+    /// For the control thread.
+    pub control: control::Settings,
+    /// Read already; to be read again when their files change.
+    pub lists: Vec<List>,
+}
+
+/// Builds the settings of a configuration for `shards` shards.
+///
+/// # Errors
+///
+/// A sentence that names what cannot be used.
+pub fn build(config: &Config, shards: usize, scopes: &mut Scopes, log: &Log) -> Result<Built, String> {
+    let mut lists = Vec::new();
+    let dynamic = Arc::new(ArcSwap::from_pointee(DynamicList::default()));
+    if let Some(path) = &config.access.block_dynamic {
+        lists.push(List::Dynamic(path.clone(), dynamic.clone()));
+    }
+    let recipients = config.domains.recipients.as_ref().map(|path| {
+        let known = Arc::new(ArcSwap::from_pointee(Recipients::default()));
+        lists.push(List::Recipients(path.clone(), known.clone()));
+        known
+    });
+    for list in &lists {
+        list.read(log)?;
+    }
+    let mut destinations = Vec::new();
+    let mut disks = vec![config.data_dir.clone()];
+    for route in &config.routes {
+        let destination = destination(route)?;
+        if let Destination::Maildir(template) = &destination {
+            disks.push(template.root().to_path_buf());
+        }
+        destinations.push(destination);
+    }
+    let policy = Policy {
+        bindings: config.bindings.iter().map(|b| Arc::new(binding(config, b, scopes))).collect(),
+        access: Access {
+            allow: networks(&config.access.allow),
+            block: networks(&config.access.block),
+            block_text: config.access.block_text.as_str().into(),
+            dynamic,
+            dnsbl: !config.access.dnsbl.is_empty(),
+        },
+        routing: Routing {
+            hostname: config.hostname.to_ascii_lowercase().into(),
+            accepted: domains(&config.domains.accepted),
+            recipients,
+            routes: config.routes.iter().map(|route| domains(&route.domains)).collect(),
+        },
+    };
+    let settings = Settings {
+        hostname: config.hostname.as_str().into(),
+        policy,
+        destinations,
+        message_memory: usize::try_from(config.queue.memory).unwrap_or(usize::MAX) / shards.max(1),
+    };
+    let control = control::Settings {
+        block_lists: dns::Settings {
+            zones: config.access.dnsbl.iter().map(|zone| zone.as_str().into()).collect(),
+            servers: config.access.dns_servers.clone(),
+            ..dns::Settings::default()
+        },
+        watched: lists.iter().map(|list| list.path().to_path_buf()).collect(),
+        disks,
+    };
+    Ok(Built { settings: Arc::new(settings), control, lists })
+}
+
+fn binding(config: &Config, binding: &config::Binding, scopes: &mut Scopes) -> Binding {
+    let off: Vec<_> = binding.extensions_off.iter().filter_map(|word| Extension::parse_keyword(word)).collect();
+    let own_connections = binding.own_connections || binding.own_connections_per_source;
+    Binding {
+        name: binding.name.as_str().into(),
+        role: binding.role,
+        terms: Arc::new(Terms {
+            hostname: config.hostname.as_str().into(),
+            edition: config.edition,
+            limits: binding.limits.clone(),
+            offered: Offered::of(config.edition, &off, binding.xexch50),
+            bare_newline: binding.bare_newline,
+        }),
+        clients: networks(&binding.clients),
+        proxy_from: networks(&binding.proxy_from),
+        proxy_protocol: binding.proxy_protocol,
+        connection_scope: scopes.of(&binding.name, own_connections),
+        rate_scope: scopes.of(&binding.name, binding.own_rate),
+        resources: Low::default(),
+    }
+}
+
+fn destination(route: &config::Route) -> Result<Destination, String> {
+    match route.to.first() {
+        Some(config::Destination::Maildir(template)) => {
+            let template = Template::parse(template).map_err(|reason| format!("maildir:{template}: {reason}"))?;
+            Ok(Destination::Maildir(template))
+        }
+        Some(config::Destination::Discard) => Ok(Destination::Discard),
+        _ => Err("a next hop other than maildir: and discard: is not supported yet".into()),
+    }
+}
+
+fn domains(names: &[String]) -> DomainSet {
+    DomainSet::new(names.iter().map(String::as_str))
+}
+
+fn networks(networks: &[config::Network]) -> NetworkSet {
+    networks.iter().copied().collect()
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    format!("cannot read {}: {error}", path.display())
+}

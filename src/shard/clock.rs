@@ -1,0 +1,54 @@
+//! The only place where a shard reads a clock.
+//!
+//! Promises: everything else of the data plane takes `now` as an argument.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Now, for deadlines.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Now, for the dates of the log.
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Milliseconds since 1970, for names and dates; 0 where the host's clock stands before that.
+pub fn unix_millis() -> u64 {
+    wall().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// The date of a Received field (RFC 5322 section 3.3), in UTC, kept for the second it belongs to.
+#[derive(Debug, Default)]
+pub struct Date {
+    second: u64,
+    text: String,
+}
+
+impl Date {
+    /// The date at `unix_millis`.
+    pub fn at(&mut self, unix_millis: u64) -> &str {
+        let second = unix_millis / 1000;
+        if self.text.is_empty() || self.second != second {
+            self.second = second;
+            self.text = jiff::Timestamp::from_second(second as i64)
+                .unwrap_or_default()
+                .strftime("%a, %d %b %Y %H:%M:%S +0000")
+                .to_string();
+        }
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_that_of_rfc_5322_in_utc() {
+        let mut date = Date::default();
+        assert_eq!(date.at(1_795_221_819_123), "Fri, 20 Nov 2026 21:23:39 +0000".to_string().as_str());
+        assert_eq!(date.at(0), "Thu, 01 Jan 1970 00:00:00 +0000");
+    }
+}

@@ -1,0 +1,323 @@
+//! Listening sockets: made before any shard serves, one per shard and address, and the loop that accepts from one.
+//!
+//! Promises: a connection that is refused costs one write and no session; running out of file descriptors does not spin;
+//! an accept is never cancelled (glommio would lose the connection), the loop ends when the socket is shut down. The only
+//! file with `unsafe`: glommio takes sockets by number. Sockets are made on the main or control thread, the loop lives on
+//! its shard.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::FutureExt;
+use glommio::net::{TcpListener, TcpStream};
+use glommio::timer::Timer;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, SocketAddrAny, SocketFlags};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::connection::{self, Arrival};
+use super::{Current, Shard, clock};
+use crate::log::Level;
+use crate::metrics::Counter;
+use crate::policy::binding::Binding;
+use crate::policy::network::{self, Source};
+use crate::policy::tally::{Claim, Refusal};
+use crate::smtp::Edition;
+use crate::smtp::oxsmtp::{self, Event};
+
+/// Connections that may wait to be accepted, per socket; the kernel caps it at net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// Connections accepted in a row before others on the shard get their turn.
+const ACCEPTS_AT_ONCE: usize = 64;
+/// How long accepting rests when the process has no file descriptor left.
+const REST: Duration = Duration::from_millis(50);
+/// Refusals that may wait for their tarpit (v4.1) at once on a shard; beyond it they are answered at once.
+const WAITING_REFUSALS: usize = 1024;
+
+/// A bound and listening socket, on its way to a shard.
+#[derive(Debug)]
+pub struct BoundSocket {
+    /// The name of its binding.
+    pub binding: Arc<str>,
+    /// The real address, with the port that the system chose.
+    pub address: SocketAddr,
+    /// The socket itself.
+    pub socket: OwnedFd,
+}
+
+/// Binds `count` sockets to one address, for as many shards. A port 0 is chosen by the first and shared by the rest.
+///
+/// # Errors
+///
+/// Whatever the system says to `bind`; `AddrInUse` also when another process shares the port with SO_REUSEPORT, which
+/// the kernel would allow and which would take half of the mail away from one of the two.
+pub fn bind(binding: &Arc<str>, address: SocketAddr, count: usize) -> io::Result<Vec<BoundSocket>> {
+    if address.port() != 0 {
+        // Without SO_REUSEPORT the kernel tells whether anybody is there.
+        let probe = socket(address)?;
+        probe.bind(&address.into())?;
+    }
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = socket(address)?;
+        socket.set_reuse_port(true)?;
+        // Accepted connections inherit it: a reply never waits for the client's delayed acknowledgement.
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        if let Some(real) = socket.local_addr()?.as_socket() {
+            address = real;
+        }
+        sockets.push(BoundSocket { binding: binding.clone(), address, socket: socket.into() });
+    }
+    Ok(sockets)
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+/// A socket that a shard accepts from.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub binding: Arc<str>,
+    pub address: SocketAddr,
+    /// The same socket as the one that glommio waits on, for accepting without waiting and for shutting down.
+    socket: OwnedFd,
+}
+
+impl Listener {
+    /// Ends the accept loop.
+    pub fn shut(&self) {
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Read);
+    }
+}
+
+impl Shard {
+    /// Starts accepting from a socket.
+    pub(super) fn listen(self: &Rc<Self>, bound: BoundSocket) -> io::Result<()> {
+        let BoundSocket { binding, address, socket } = bound;
+        let twin = socket.try_clone()?;
+        // SAFETY: the number was taken out of an `OwnedFd`, so it is an open descriptor that nobody else will close, and
+        // it is a listening TCP socket, which is what `TcpListener` expects.
+        let waiting = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
+        let listener = Rc::new(Listener { binding, address, socket: twin });
+        self.listeners.borrow_mut().push(listener.clone());
+        let shard = self.clone();
+        glommio::spawn_local(async move {
+            shard.accept_from(&listener, &waiting).await;
+            shard.listeners.borrow_mut().retain(|l| !Rc::ptr_eq(l, &listener));
+        })
+        .detach();
+        Ok(())
+    }
+
+    async fn accept_from(self: &Rc<Self>, listener: &Listener, waiting: &TcpListener) {
+        loop {
+            // Whoever waits in the queue already is taken without asking the ring.
+            for _ in 0..ACCEPTS_AT_ONCE {
+                match accept(&listener.socket) {
+                    Ok(Some((socket, peer))) => self.welcome(listener, adopt(socket), peer),
+                    Ok(None) => break,
+                    Err(errno) if self.rests_after(errno).await => {}
+                    Err(_) => return,
+                }
+            }
+            match waiting.accept().await {
+                Ok(stream) => match stream.peer_addr() {
+                    Ok(peer) => self.welcome(listener, stream, peer),
+                    // Gone before it was looked at.
+                    Err(_) => self.metrics.count(Counter::AcceptErrors),
+                },
+                Err(error) => {
+                    let errno = io::Error::from(error).raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+                    if !self.rests_after(errno).await {
+                        return;
+                    }
+                }
+            }
+            glommio::yield_if_needed().await;
+        }
+    }
+
+    /// What an error of accept asks for: false ends the loop (the socket was shut down).
+    async fn rests_after(&self, errno: Errno) -> bool {
+        if errno == Errno::INVAL || errno == Errno::BADF {
+            return false;
+        }
+        self.metrics.count(Counter::AcceptErrors);
+        if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) {
+            self.complain_once_a_minute("cannot accept connections: raise LimitNOFILE (or ulimit -n)", errno);
+            Timer::new(REST).await;
+        }
+        true
+    }
+
+    /// Admits a newcomer and gives it a session, or refuses it.
+    fn welcome(self: &Rc<Self>, listener: &Listener, stream: TcpStream, peer: SocketAddr) {
+        let opened = clock::now();
+        let settings = self.settings();
+        let peer = SocketAddr::new(network::canonical(peer.ip()), peer.port());
+        let Some(binding) = settings.binding(&listener.binding).cloned() else {
+            return refuse_now(&stream, Event::BindingNotConfigured.wire());
+        };
+        let proxied = binding.proxy_protocol && binding.proxy_from.contains(peer.ip());
+        let claim =
+            if proxied { self.admit_proxy(&binding, peer.ip()) } else { self.admit(&settings, &binding, peer.ip()) };
+        match claim {
+            Ok(claim) => {
+                let arrival = Arrival { stream, peer, settings, binding, claim, opened };
+                if proxied {
+                    self.spawn(connection::serve_proxied(self.clone(), arrival));
+                } else {
+                    self.spawn(connection::serve(self.clone(), arrival));
+                }
+            }
+            Err(event) => self.refuse(stream, settings, &binding, peer.ip(), event),
+        }
+    }
+
+    /// A proxy counts in the total, not as a source: its clients do that.
+    fn admit_proxy(&self, binding: &Binding, proxy: IpAddr) -> Result<Claim, Event> {
+        if self.draining.get() {
+            return Err(Event::NewConnectionNotAvailable);
+        }
+        let limits = &binding.terms.limits;
+        self.column
+            .claim(binding.connection_scope, Source::of(proxy), limits.max_connections, u64::MAX)
+            .map_err(|refusal| match refusal {
+                Refusal::Total => Event::ConnectionCountExceeded,
+                Refusal::PerSource => Event::ConnectionCountPerSource,
+            })
+    }
+
+    /// Runs a connection behind a fence: a defect in one session costs one connection.
+    fn spawn(self: &Rc<Self>, connection: impl Future<Output = ()> + 'static) {
+        let shard = self.clone();
+        glommio::spawn_local(async move {
+            if AssertUnwindSafe(connection).catch_unwind().await.is_err() {
+                shard.metrics.count(Counter::SessionPanics);
+            }
+        })
+        .detach();
+    }
+
+    /// Answers a connection that is not admitted: at once, or in v4.1 after the tarpit.
+    fn refuse(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        settings: Current,
+        binding: &Arc<Binding>,
+        client: IpAddr,
+        event: Event,
+    ) {
+        let tarpit = binding.terms.limits.tarpit;
+        let waits = binding.terms.edition == Edition::Y2011 && !tarpit.is_zero();
+        if !waits || self.waiting_refusals.get() >= WAITING_REFUSALS || self.draining.get() {
+            self.note_refusal(binding, client, event);
+            return refuse_now(&stream, &refusal(&settings, client, event));
+        }
+        self.waiting_refusals.set(self.waiting_refusals.get() + 1);
+        let (shard, binding) = (self.clone(), binding.clone());
+        glommio::spawn_local(async move {
+            Timer::new(tarpit).await;
+            shard.waiting_refusals.set(shard.waiting_refusals.get() - 1);
+            shard.note_refusal(&binding, client, event);
+            refuse_now(&stream, &refusal(&settings, client, event));
+        })
+        .detach();
+    }
+
+    /// The same for a client whose address was learnt from a PROXY header.
+    pub(super) async fn refuse_stream(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        settings: &Current,
+        binding: &Arc<Binding>,
+        client: IpAddr,
+        event: Event,
+    ) {
+        self.refuse(stream, settings.clone(), binding, client, event);
+    }
+
+    /// A proxy that does not say whom it speaks for is not served.
+    pub(super) fn record_no_header(&self, arrival: &Arrival) {
+        self.metrics.event(Event::BindingNotConfigured);
+        self.metrics.reply(reply_code(Event::BindingNotConfigured));
+        self.record_no_proxy_header(&arrival.binding.name, arrival.peer.ip());
+        refuse_now(&arrival.stream, Event::BindingNotConfigured.wire());
+    }
+
+    fn note_refusal(&self, binding: &Binding, client: IpAddr, event: Event) {
+        self.metrics.event(event);
+        self.metrics.reply(reply_code(event));
+        self.record_refusal(&binding.name, client, event);
+    }
+
+    fn complain_once_a_minute(&self, what: &str, errno: Errno) {
+        let minute = clock::unix_millis() / 60_000;
+        if self.complained.replace(minute) != minute {
+            self.lines.borrow_mut().line(clock::wall(), Level::Error, what).display("error", errno).done();
+        }
+    }
+}
+
+/// The whole line that refuses a connection.
+fn refusal(settings: &Current, client: IpAddr, event: Event) -> Vec<u8> {
+    match event {
+        Event::IPAddressNotAllowedStatic | Event::IPAddressNotAllowedDynamic => {
+            let mut line = Vec::new();
+            oxsmtp::ip_address_not_allowed(&mut line, event, client, &settings.policy.access.block_text);
+            line
+        }
+        event => event.wire().to_vec(),
+    }
+}
+
+/// Sends one line into a fresh socket, whose buffer has room for it, and closes.
+fn refuse_now(stream: &TcpStream, line: &[u8]) {
+    use std::os::fd::{AsRawFd, BorrowedFd};
+    // SAFETY: the stream keeps its descriptor open for as long as it is borrowed here.
+    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    let _ = rustix::net::send(socket, line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+}
+
+fn reply_code(event: Event) -> u16 {
+    event.text().get(..3).and_then(|code| code.parse().ok()).unwrap_or_default()
+}
+
+/// Accepts whoever waits; none where nobody does.
+fn accept(socket: &OwnedFd) -> Result<Option<(OwnedFd, SocketAddr)>, Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    match rustix::net::acceptfrom_with(socket, flags) {
+        Ok((accepted, peer)) => Ok(peer.and_then(|peer| address(&peer)).map(|peer| (accepted, peer))),
+        Err(Errno::AGAIN) => Ok(None),
+        // The client gave up while it waited; the next one may still be there.
+        Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn address(peer: &SocketAddrAny) -> Option<SocketAddr> {
+    SocketAddr::try_from(peer.clone()).ok()
+}
+
+fn adopt(socket: OwnedFd) -> TcpStream {
+    // SAFETY: the number was taken out of an `OwnedFd`, so it is an open descriptor that nobody else will close, and it is
+    // a connected TCP socket, which is what `TcpStream` expects.
+    unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) }
+}

@@ -1,1 +1,0 @@
-//! The scanner of DATA and BDAT content.
