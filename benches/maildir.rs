@@ -29,7 +29,10 @@ fn main() {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("maildir-bench");
     let content = content();
     println!("{SIZE} octets a message; messages/s and the median and 99th percentile of the wait for one, in us");
-    println!("{:>8} {:>9} {:>9} {:>24} {:>24}", "threads", "in flight", "Maildirs", "pool", "naive");
+    println!(
+        "{:>8} {:>9} {:>9} {:>24} {:>24}",
+        "threads", "in flight", "Maildirs", "pool", "naive"
+    );
     for &threads in &threads {
         for in_flight in [1, 64] {
             for maildirs in [1, 64] {
@@ -37,7 +40,11 @@ fn main() {
                 let pool = batched(&root, threads, in_flight, maildirs, &content);
                 let _ = fs::remove_dir_all(&root);
                 let naive = naive(&root, threads, in_flight, maildirs, &content);
-                println!("{threads:>8} {in_flight:>9} {maildirs:>9} {:>24} {:>24}", show(pool), show(naive));
+                println!(
+                    "{threads:>8} {in_flight:>9} {maildirs:>9} {:>24} {:>24}",
+                    show(pool),
+                    show(naive)
+                );
             }
         }
     }
@@ -55,8 +62,19 @@ fn content() -> Vec<u8> {
 /// The waits of all messages, sorted later.
 fn show(mut waits: Vec<Duration>) -> String {
     waits.sort_unstable();
-    let at = |part: f64| waits.get((waits.len() as f64 * part) as usize).copied().unwrap_or_default().as_micros();
-    format!("{:>8.0} {:>7} {:>7}", waits.len() as f64 / SPAN.as_secs_f64(), at(0.5), at(0.99))
+    let at = |part: f64| {
+        waits
+            .get((waits.len() as f64 * part) as usize)
+            .copied()
+            .unwrap_or_default()
+            .as_micros()
+    };
+    format!(
+        "{:>8.0} {:>7} {:>7}",
+        waits.len() as f64 / SPAN.as_secs_f64(),
+        at(0.5),
+        at(0.99)
+    )
 }
 
 fn batched(root: &Path, threads: usize, in_flight: usize, maildirs: usize, content: &[u8]) -> Vec<Duration> {
@@ -68,9 +86,15 @@ fn batched(root: &Path, threads: usize, in_flight: usize, maildirs: usize, conte
     let (mut start, mut waits, mut begun) = (Instant::now(), Vec::new(), Vec::new());
     let submit = |ticket: usize, buffer: Vec<u8>| {
         let mut plan = Plan::new("bench", Form::Dotted, false);
-        plan.files.push(FilePlan { maildir: maildir(root, ticket % maildirs), head: b"Return-Path: <>\n".to_vec() });
+        plan.files.push(FilePlan {
+            maildir: maildir(root, ticket % maildirs),
+            head: b"Return-Path: <>\n".to_vec(),
+        });
         plan.queue_id = ticket.to_string().into();
-        let reply = ReplyTo { callback: Arc::clone(&callback), ticket: Ticket(ticket as u64) };
+        let reply = ReplyTo {
+            callback: Arc::clone(&callback),
+            ticket: Ticket(ticket as u64),
+        };
         pool.submit(Request::Commit(Draft::new(plan), buffer), reply);
         Instant::now()
     };
@@ -133,7 +157,9 @@ fn deliver(maildir: &Path, number: usize, content: &[u8]) {
     file.write_all(content).expect("room");
     file.sync_all().expect("a sync");
     fs::rename(&tmp, maildir.join("new").join(number.to_string())).expect("a rename");
-    File::open(maildir.join("new")).and_then(|new| new.sync_all()).expect("a sync");
+    File::open(maildir.join("new"))
+        .and_then(|new| new.sync_all())
+        .expect("a sync");
 }
 
 fn maildir(root: &Path, index: usize) -> PathBuf {
