@@ -151,3 +151,263 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("of unknown kind")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::maildir::{FilePlan, Form, Plan, directory::Directories, draft::Host, recover};
+    use std::{fs, path::Path};
+
+    /// A data directory, Maildirs `a`, `b` and `c` beside it, and what a worker has.
+    struct Bench {
+        root: tempfile::TempDir,
+        host: Host,
+        directories: Directories,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            Bench {
+                root: tempfile::tempdir().unwrap(),
+                host: Host::this(),
+                directories: Directories::default(),
+            }
+        }
+
+        fn desk(&self) -> Desk<'_> {
+            Desk {
+                host: &self.host,
+                directories: &self.directories,
+                buffer: Vec::new(),
+            }
+        }
+
+        fn draft(&self, maildirs: &[&str]) -> Draft {
+            let mut plan = Plan::new("id", Form::Plain, false);
+            plan.files = maildirs
+                .iter()
+                .map(|name| FilePlan {
+                    maildir: self.root.path().join(name),
+                    head: b"Head: x\n".to_vec(),
+                })
+                .collect();
+            Draft::new(plan)
+        }
+
+        fn commit(&self, maildirs: &[&str]) -> Commit {
+            Commit::new(self.draft(maildirs), b"text\r\n".to_vec())
+        }
+
+        fn journal(&self) -> Journal {
+            Journal::open(self.root.path()).unwrap()
+        }
+
+        fn count(&self, directory: &str) -> usize {
+            fs::read_dir(self.root.path().join(directory)).map_or(0, Iterator::count)
+        }
+
+        fn new_counts(&self) -> [usize; 3] {
+            ["a/new", "b/new", "c/new"].map(|directory| self.count(directory))
+        }
+    }
+
+    /// A commit of three files as it stands right before its first rename.
+    fn about_to_rename(bench: &Bench, journal: &Journal) -> Commit {
+        let mut commits = [bench.commit(&["a", "b", "c"])];
+        let mut desk = bench.desk();
+        commits[0].step(|commit| commit.draft.complete(&commit.content, &mut desk));
+        commits[0].step(|commit| commit.draft.sync());
+        write_intents(&mut commits, journal);
+        let [commit] = commits;
+        assert_eq!(commit.failure, None);
+        commit
+    }
+
+    /// What a process leaves that ends at once: its files, but no lock.
+    fn crash(mut commit: Commit, journal: Journal) {
+        commit.draft.leave();
+        drop(journal);
+    }
+
+    #[test]
+    fn a_crash_between_renames_is_completed_at_start() {
+        for renamed in 0..=3 {
+            let bench = Bench::new();
+            let journal = bench.journal();
+            let commit = about_to_rename(&bench, &journal);
+            for (tmp, new) in commit.draft.moves().take(renamed) {
+                fs::rename(tmp, new).unwrap();
+            }
+            crash(commit, journal);
+            let recovered = recover(bench.root.path()).unwrap();
+            assert_eq!(
+                (recovered.completed, recovered.cleared, recovered.failures.len()),
+                (1, 0, 0),
+                "{renamed}"
+            );
+            assert_eq!(bench.new_counts(), [1, 1, 1], "{renamed}");
+            assert_eq!((bench.count("a/tmp"), bench.count("intents")), (0, 0));
+            assert_eq!(recover(bench.root.path()).unwrap(), Default::default());
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_the_crash_was_recovered_from_is_not_delivered_again() {
+        let bench = Bench::new();
+        let journal = bench.journal();
+        let commit = about_to_rename(&bench, &journal);
+        for (tmp, new) in commit.draft.moves() {
+            fs::rename(tmp, new).unwrap();
+            fs::remove_file(new).unwrap();
+        }
+        crash(commit, journal);
+        assert_eq!(recover(bench.root.path()).unwrap().completed, 1);
+        assert_eq!(bench.new_counts(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn an_intent_that_was_cut_short_delivers_nothing() {
+        let bench = Bench::new();
+        let journal = bench.journal();
+        let commit = about_to_rename(&bench, &journal);
+        let intent = commit.intent.clone().unwrap();
+        let whole = fs::read(&intent).unwrap();
+        crash(commit, journal);
+        for length in 0..whole.len() {
+            fs::write(&intent, &whole[..length]).unwrap();
+            assert_eq!(recover(bench.root.path()).unwrap().cleared, 1, "{length}");
+            assert_eq!(bench.new_counts(), [0, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn intents_of_a_living_process_are_left_alone() {
+        let bench = Bench::new();
+        let journal = bench.journal();
+        let _commit = about_to_rename(&bench, &journal);
+        assert!(recover(bench.root.path()).unwrap().busy);
+        assert_eq!((bench.new_counts(), bench.count("intents")), ([0, 0, 0], 1));
+    }
+
+    #[test]
+    fn an_intent_that_cannot_be_completed_waits_for_the_next_start() {
+        let bench = Bench::new();
+        let journal = bench.journal();
+        crash(about_to_rename(&bench, &journal), journal);
+        fs::rename(bench.root.path().join("b/new"), bench.root.path().join("b/away")).unwrap();
+        assert_eq!(recover(bench.root.path()).unwrap().failures.len(), 1);
+        fs::rename(bench.root.path().join("b/away"), bench.root.path().join("b/new")).unwrap();
+        assert_eq!(recover(bench.root.path()).unwrap().completed, 1);
+        assert_eq!(bench.new_counts(), [1, 1, 1]);
+    }
+
+    #[test]
+    fn one_message_that_fails_takes_back_its_files_and_no_other_message() {
+        let bench = Bench::new();
+        bench.directories.prepare(&bench.root.path().join("c")).unwrap();
+        fs::remove_dir(bench.root.path().join("c/new")).unwrap();
+        fs::write(bench.root.path().join("c/new"), "a file where a directory should be").unwrap();
+        let journal = bench.journal();
+        let mut batch = [
+            bench.commit(&["a"]),
+            bench.commit(&["a", "b", "c"]),
+            bench.commit(&["b", "a"]),
+        ];
+        deliver(&mut batch, &mut bench.desk(), &journal);
+        let results = batch.map(|commit| commit.finish().0);
+        let text = &results[1].as_ref().unwrap_err().text;
+        assert!(
+            text.starts_with("cannot deliver to ") && text.contains("/c/new/"),
+            "{text}"
+        );
+        assert!(results[0].is_ok() && results[2].is_ok());
+        assert_eq!((bench.count("a/new"), bench.count("b/new")), (2, 1));
+        assert_eq!(
+            ["a/tmp", "b/tmp", "c/tmp", "intents"].map(|name| bench.count(name)),
+            [0; 4]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_in_the_way_is_not_overwritten() {
+        let bench = Bench::new();
+        let journal = bench.journal();
+        let mut commit = about_to_rename(&bench, &journal);
+        let last = commit.draft.moves().last().unwrap().1.to_owned();
+        fs::write(&last, "another").unwrap();
+        commit.step(|commit| commit.draft.rename(&bench.directories));
+        let mut batch = [commit];
+        roll_back(&mut batch, &journal);
+        assert!(batch.map(|commit| commit.finish().0)[0].is_err());
+        assert_eq!(
+            (fs::read_to_string(&last).unwrap().as_str(), bench.new_counts()),
+            ("another", [0, 0, 1])
+        );
+        assert_eq!(
+            ["a/tmp", "b/tmp", "c/tmp", "intents"].map(|name| bench.count(name)),
+            [0; 4]
+        );
+    }
+
+    #[test]
+    fn files_that_cannot_be_taken_back_keep_the_intent_and_are_completed_at_start() {
+        let bench = Bench::new();
+        let journal = bench.journal();
+        let mut commit = about_to_rename(&bench, &journal);
+        commit.step(|commit| commit.draft.rename(&bench.directories));
+        // a cannot go back to tmp, its place is taken
+        let moves: Vec<_> = commit
+            .draft
+            .moves()
+            .map(|(tmp, new)| (tmp.to_owned(), new.to_owned()))
+            .collect();
+        fs::create_dir(&moves[0].0).unwrap();
+        commit.step(|_| Err(io::Error::other("the directory cannot be synced")));
+        let mut batch = [commit];
+        roll_back(&mut batch, &journal);
+        let [commit] = batch;
+        let text = commit.finish().0.unwrap_err().text;
+        assert!(
+            text.starts_with("the directory cannot be synced; then: cannot take back "),
+            "{text}"
+        );
+        fs::remove_dir(&moves[0].0).unwrap();
+        drop(journal);
+        assert_eq!(bench.count("intents"), 1);
+        assert_eq!(recover(bench.root.path()).unwrap().completed, 1);
+        assert_eq!(bench.new_counts(), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_panic_is_the_failure_of_one_message() {
+        let bench = Bench::new();
+        let journal = bench.journal();
+        let mut batch = [bench.commit(&["a"]), bench.commit(&["b"])];
+        batch[0].step(|_| panic!("a mistake of {}", "ours"));
+        deliver(&mut batch, &mut bench.desk(), &journal);
+        let [first, second] = batch.map(|commit| commit.finish().0);
+        assert_eq!(first.unwrap_err().text, "panic: a mistake of ours");
+        assert_eq!((second.is_ok(), bench.new_counts()), (true, [0, 1, 0]));
+    }
+
+    #[test]
+    fn a_message_without_files_is_a_failure() {
+        let bench = Bench::new();
+        let mut batch = [bench.commit(&[])];
+        deliver(&mut batch, &mut bench.desk(), &bench.journal());
+        let [commit] = batch;
+        assert!(commit.finish().0.is_err());
+    }
+
+    #[test]
+    fn a_maildir_is_synced_up_to_the_root_even_if_it_was_there_before() {
+        let bench = Bench::new();
+        let maildir = bench.root.path().join("deep/er/still");
+        fs::create_dir_all(&maildir).unwrap();
+        bench.directories.prepare(&maildir).unwrap();
+        let known = format!("{:?}", bench.directories);
+        for directory in maildir.ancestors().take_while(|directory| *directory != Path::new("/")) {
+            assert!(known.contains(&format!("{directory:?}")), "{directory:?} in {known}");
+        }
+    }
+}

@@ -228,8 +228,14 @@ fn refuse(request: Request, reply: &ReplyTo) {
         text: "the Maildir workers have been shut down".into(),
     };
     match request {
-        Request::Append(_, piece) => answer(reply, Done::Appended(Err(failure.into()), piece)),
-        Request::Commit(_, content) => answer(reply, Done::Committed(Err(failure), content)),
+        Request::Append(_, mut piece) => {
+            piece.clear();
+            answer(reply, Done::Appended(Err(failure.into()), piece));
+        }
+        Request::Commit(_, mut content) => {
+            content.clear();
+            answer(reply, Done::Committed(Err(failure), content));
+        }
         Request::Abandon(_) => {}
     }
 }

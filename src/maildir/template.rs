@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::smtp::path::domain_key;
+
 /// Longest file name that an expansion makes, in octets; Linux takes 255 and a Maildir owner may add a suffix.
 const NAME_MOST: usize = 200;
 
@@ -73,7 +75,7 @@ impl Template {
                 match part {
                     Part::Text(text) => name.push_str(text),
                     Part::Local => push_safe(local, &mut name),
-                    Part::Domain => push_safe(&canonical(domain), &mut name),
+                    Part::Domain => push_safe(&domain_key(domain), &mut name),
                 }
             }
             shorten(&mut name);
@@ -109,14 +111,6 @@ fn parse_component(component: &str) -> Result<Vec<Part>, String> {
     Ok(parts)
 }
 
-/// One spelling for one domain (RFC 5321 section 2.4, RFC 5890 section 2.3.2.1).
-fn canonical(domain: &str) -> String {
-    if domain.is_ascii() {
-        return domain.to_ascii_lowercase();
-    }
-    idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_lowercase())
-}
-
 fn push_safe(text: &str, name: &mut String) {
     if text.is_empty() {
         name.push('%');
@@ -133,8 +127,8 @@ fn push_safe(text: &str, name: &mut String) {
 }
 
 /// Keeps a name within [`NAME_MOST`]. `~` is never the outcome of [`push_safe`], so a shortened name is no other's.
-/// 128 bits keep two long names apart by chance; they need not stand up to an attacker, since a local-part (at most 64
-/// octets, RFC 5321 section 4.5.3.1.1) is never long enough and the domain is one that the operator accepts.
+/// 128 bits keep two long names apart by chance. They need not stand up to an attacker: who makes two collide can send
+/// to a mailbox that he could have sent to anyway.
 fn shorten(name: &mut String) {
     if name.len() <= NAME_MOST {
         return;
@@ -151,4 +145,106 @@ fn fnv1a(octets: &[u8]) -> u128 {
         .fold(0x6c62272e07bb014262b821756295c58d, |hash: u128, octet| {
             (hash ^ u128::from(*octet)).wrapping_mul(0x0000000001000000000000000000013b)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::Component;
+
+    fn expanded(template: &str, local: &str, domain: &str) -> String {
+        Template::parse(template)
+            .unwrap()
+            .expand(local, domain)
+            .to_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    #[test]
+    fn a_plain_recipient_reads_as_it_is() {
+        assert_eq!(
+            expanded("/mail/{domain}/{local}/Maildir", "a.b+c", "Example.COM"),
+            "/mail/example.com/a.b+c/Maildir"
+        );
+        assert_eq!(
+            expanded("mail/{local}@{domain}", "bob", "bücher.example"),
+            "mail/bob@xn--bcher-kva.example"
+        );
+        assert_eq!(expanded("./mail//", "bob", "x"), "mail");
+    }
+
+    #[test]
+    fn an_odd_recipient_is_encoded() {
+        assert_eq!(expanded("{local}", "..", "x"), "%2e.");
+        assert_eq!(expanded("{local}", "-rf /\0", "x"), "%2drf%20%2f%00");
+        assert_eq!(expanded("{local}/{domain}", "", ""), "%/%");
+        assert_eq!(expanded("{local}", "%", "x"), "%25");
+        assert_eq!(expanded("{domain}", "x", "[IPv6:::1]"), "%5bipv6%3a%3a%3a1%5d");
+    }
+
+    #[test]
+    fn a_template_that_could_leave_its_place_is_refused() {
+        for text in [
+            "",
+            "/",
+            ".",
+            "a/../b",
+            "..",
+            "{user}",
+            "a{",
+            "}",
+            "a\0b",
+            "a\nb",
+            "{local}{domain}",
+        ] {
+            assert!(Template::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_root_is_what_all_recipients_share() {
+        let template = Template::parse("/mail/{domain}/{local}/Maildir").unwrap();
+        assert!(template.per_recipient());
+        assert_eq!(template.root(), Path::new("/mail"));
+        let template = Template::parse("var/mail").unwrap();
+        assert!(!template.per_recipient());
+        assert_eq!(template.root(), Path::new("var/mail"));
+    }
+
+    proptest! {
+        #[test]
+        fn an_expanded_path_stays_below_the_root(
+            local in prop_oneof![any::<String>(), "[./\\\\%~@\0 a-]{0,8}", "[é./]{60,300}"],
+            domain in prop_oneof![any::<String>(), "[./~\0A-]{0,8}", "[a./]{200,300}"],
+            template in prop_oneof![
+                Just("/mail/{domain}/{local}/Maildir"), Just("mail/{local}@{domain}"), Just("{local}"), Just("m/x{domain}.d/.{local}"),
+            ],
+        ) {
+            let template = Template::parse(template).unwrap();
+            let path = template.expand(&local, &domain);
+            let below = path.strip_prefix(template.root()).unwrap();
+            prop_assert_eq!(below.components().count(), template.names.len());
+            for component in below.components() {
+                let Component::Normal(name) = component else { panic!("{path:?}") };
+                let name = name.to_str().unwrap();
+                prop_assert!(name.len() <= NAME_MOST && name.bytes().all(|octet| octet.is_ascii_graphic()), "{}", name);
+            }
+            prop_assert_eq!(path.to_str().unwrap().matches('/').count() - template.root().to_str().unwrap().matches('/').count(),
+                template.names.len() - usize::from(template.root().as_os_str().is_empty()));
+        }
+
+        #[test]
+        fn distinct_recipients_have_distinct_maildirs(
+            one in ("[.%~@A-b-]{0,4}|[a.]{190,210}", "[.%~@a-b-]{0,4}|[a.]{190,210}"),
+            other in ("[.%~@A-b-]{0,4}|[a.]{190,210}", "[.%~@a-b-]{0,4}|[a.]{190,210}"),
+        ) {
+            for template in ["{domain}/{local}", "{local}@{domain}"] {
+                let template = Template::parse(template).unwrap();
+                let same = one == other;
+                prop_assert_eq!(template.expand(&one.0, &one.1) == template.expand(&other.0, &other.1), same);
+            }
+        }
+    }
 }
