@@ -59,6 +59,7 @@ table! { Counter: "A number that only grows.";
     "postern_session_panics_total" "Sessions ended by a defect of this program." { SessionPanics "" }
     "postern_accept_errors_total" "Connections that the system could not hand over." { AcceptErrors "" }
     "postern_questions_refused_total" "Look-ups skipped because too many were waiting." { QuestionsRefused "" }
+    "postern_shard_nudges_total" "Shards woken because their timer was late." { Nudges "" }
     "postern_standin_replies_total" "Connections answered in place of a shard that hangs or has died." { StandInReplies "" }
     "postern_log_lines_dropped_total" "Log lines lost because the log could not be written fast enough." { LogLinesDropped "" }
 }

@@ -12,10 +12,10 @@ use super::binding::{Given, Seen, binding, limits};
 use super::error::Source;
 use super::table::{Entry, Problems, Section};
 use super::value;
-use crate::policy::network::Network;
 use super::{
     Access, Auth, Config, ConfigError, Destination, Domains, Fleet, HopTls, Level, Log, LogFormat, Queue, Route, Tls,
 };
+use crate::policy::network::Network;
 use crate::smtp::Edition;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

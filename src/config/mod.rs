@@ -27,9 +27,9 @@ mod file;
 mod table;
 mod value;
 
-pub use error::{ConfigError, Problem};
 pub use crate::policy::network::Network;
 pub use crate::smtp::BareNewline;
+pub use error::{ConfigError, Problem};
 
 /// What runs without `--config`: only the loopback interface listens, so any domain may be taken.
 const EMBEDDED: &str = r#"

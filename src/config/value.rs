@@ -6,8 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use idna::AsciiDenyList;
 use crate::policy::network::Network;
+use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 /// Units of a duration with their milliseconds, the largest first. Months and years are left out: their length varies.

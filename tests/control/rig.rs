@@ -93,6 +93,7 @@ pub fn rig(settings: Settings, listeners: Vec<Vec<TcpListener>>) -> Rig {
             on_signal: Box::new(move |s| _ = signal.send(s)),
             on_sample: Box::new(move |s| _ = sample.send(s)),
             on_change: Box::new(move |p| _ = change.send(p.to_owned())),
+            on_late: Box::new(|_| ()),
         },
     })
     .unwrap();
