@@ -264,7 +264,7 @@ impl Line {
 
 #[test]
 fn of_shards_that_race_for_the_last_place_at_most_one_gets_it() {
-    const ROUNDS: u32 = 5_000;
+    const ROUNDS: u32 = 20_000;
     let tally = Tally::new(2, 1024, 1);
     let line = Line {
         threads: 2,
@@ -372,7 +372,7 @@ proptest! {
 
 #[test]
 fn racing_shards_never_admit_more_than_the_rate() {
-    const ROUNDS: u32 = 4_000;
+    const ROUNDS: u32 = 20_000;
     const SHARDS: usize = 2;
     const LIMIT: u64 = 3;
     let table = RateTable::new(SHARDS, 64);
