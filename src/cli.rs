@@ -43,10 +43,10 @@ a Maildir under ./var/mail. That needs no root and no other server.";
 
 const NEXT: &str = "\
 Try next:
-  postern                                   run on the embedded default
-  postern check > postern.toml              write that default down, to change it
-  postern check --config postern.toml       is it valid? what does it mean?
-  postern serve --config postern.toml       run on it; SIGHUP reads it again, SIGTERM drains and stops";
+  postern                              run on the embedded default
+  postern check > postern.toml         write that default down, to change it
+  postern check --config postern.toml  is it valid, and what does it mean?
+  postern --config postern.toml        run on it; SIGHUP reads it again, SIGTERM ends";
 
 const CHECK: &str = "\
 Exit status: 0 valid, 2 invalid. Mistakes and warnings go to stderr, the effective configuration to stdout.

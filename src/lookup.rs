@@ -46,6 +46,11 @@ impl<T> Inbox<T> {
         self.reader.wake();
     }
 
+    /// Wakes the reader without a message: a shard whose timer was lost in the kernel runs on.
+    pub fn nudge(&self) {
+        self.reader.wake();
+    }
+
     /// The oldest message, or `Pending` until there is one.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<T> {
         if let Some(message) = self.queue.pop() {

@@ -6,16 +6,20 @@
 //!
 //! A [`ShardMetrics`] lives on its shard; [`Metrics`] itself is for every other thread.
 
-use std::fmt::Write;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use crate::smtp::oxsmtp::{Event, Reply};
+
+mod exposition;
+mod zones;
+
+pub use zones::ZoneMetrics;
 
 macro_rules! table {
     ($enum:ident: $what:literal; $( $name:literal $help:literal { $( $(#[$doc:meta])* $row:ident $labels:literal ),* } )*) => {
@@ -55,6 +59,7 @@ table! { Counter: "A number that only grows.";
     "postern_session_panics_total" "Sessions ended by a defect of this program." { SessionPanics "" }
     "postern_accept_errors_total" "Connections that the system could not hand over." { AcceptErrors "" }
     "postern_questions_refused_total" "Look-ups skipped because too many were waiting." { QuestionsRefused "" }
+    "postern_shard_nudges_total" "Shards woken because their timer was late." { Nudges "" }
     "postern_standin_replies_total" "Connections answered in place of a shard that hangs or has died." { StandInReplies "" }
     "postern_log_lines_dropped_total" "Log lines lost because the log could not be written fast enough." { LogLinesDropped "" }
 }
@@ -127,18 +132,6 @@ pub struct Metrics {
     zones: Mutex<Vec<Arc<ZoneMetrics>>>,
 }
 
-/// The numbers of one DNS block list. The zone is the operator's word, not a client's.
-#[derive(Debug)]
-pub struct ZoneMetrics {
-    zone: Arc<str>,
-    /// Questions that got no usable answer.
-    pub errors: AtomicU64,
-    /// Addresses found on the list.
-    pub listed: AtomicU64,
-    /// 1 while the list fails its test (RFC 5782 section 5).
-    pub failing: AtomicU64,
-}
-
 impl Metrics {
     /// All zeros, with a column for each shard.
     pub fn new(shards: usize) -> Arc<Metrics> {
@@ -193,22 +186,6 @@ impl Metrics {
         self.others.gauges[gauge as usize].store(value, Relaxed);
     }
 
-    /// The numbers of a DNS block list, made at the first call.
-    pub fn zone(&self, zone: &str) -> Arc<ZoneMetrics> {
-        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = zones.iter().find(|z| &*z.zone == zone) {
-            return known.clone();
-        }
-        let new = Arc::new(ZoneMetrics {
-            zone: zone.into(),
-            errors: AtomicU64::new(0),
-            listed: AtomicU64::new(0),
-            failing: AtomicU64::new(0),
-        });
-        zones.push(new.clone());
-        new
-    }
-
     /// A counter, all threads together.
     pub fn total(&self, counter: Counter) -> u64 {
         self.sum(|c| &c.counters[counter as usize])
@@ -234,100 +211,6 @@ impl Metrics {
             .collect()
     }
 
-    /// All of it in the Prometheus text format, version 0.0.4.
-    pub fn render(&self) -> String {
-        let mut out = String::with_capacity(16 * 1024);
-        family(&mut out, "postern_build_info", "The version that runs.", "gauge");
-        sample(
-            &mut out,
-            "postern_build_info",
-            concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
-            1,
-        );
-        for f in Counter::FAMILIES {
-            family(&mut out, f.name, f.help, "counter");
-            f.rows
-                .iter()
-                .for_each(|&(row, labels)| sample(&mut out, f.name, labels, self.total(row)));
-        }
-        family(&mut out, "postern_replies_total", "Replies sent, by code.", "counter");
-        for (code, n) in self.replies() {
-            sample(&mut out, "postern_replies_total", &format!("code=\"{code}\""), n);
-        }
-        family(
-            &mut out,
-            "postern_events_total",
-            "Limits passed and refusals of the server's state, by event.",
-            "counter",
-        );
-        for &event in Event::ALL {
-            sample(
-                &mut out,
-                "postern_events_total",
-                &format!("event=\"{}\"", event.name()),
-                self.events(event),
-            );
-        }
-        for f in Gauge::FAMILIES {
-            family(&mut out, f.name, f.help, "gauge");
-            f.rows
-                .iter()
-                .for_each(|&(row, labels)| sample(&mut out, f.name, labels, self.gauge(row)));
-        }
-        for f in Histogram::FAMILIES {
-            family(&mut out, f.name, f.help, "histogram");
-            f.rows
-                .iter()
-                .for_each(|&(row, _)| self.render_histogram(&mut out, f.name, row));
-        }
-        self.render_zones(&mut out);
-        out
-    }
-
-    fn render_histogram(&self, out: &mut String, name: &str, row: Histogram) {
-        let mut below = 0;
-        for bucket in 0..=BUCKETS {
-            below += self.sum(|c| &c.histograms[row as usize].buckets[bucket]);
-            let bound = match bucket {
-                BUCKETS => "+Inf".to_owned(),
-                _ => ((FIRST_BUCKET_US << bucket) as f64 / 1e6).to_string(),
-            };
-            sample(out, &format!("{name}_bucket"), &format!("le=\"{bound}\""), below);
-        }
-        let sum_us = self.sum(|c| &c.histograms[row as usize].sum_us);
-        let _ = writeln!(out, "{name}_sum {}.{:06}", sum_us / 1_000_000, sum_us % 1_000_000);
-        sample(out, &format!("{name}_count"), "", below);
-    }
-
-    fn render_zones(&self, out: &mut String) {
-        let zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut each = |name: &str, help: &str, kind: &str, cell: fn(&ZoneMetrics) -> &AtomicU64| {
-            family(out, name, help, kind);
-            for zone in zones.iter() {
-                let label = zone.zone.replace('\\', r"\\").replace('"', "\\\"").replace('\n', "\\n");
-                sample(out, name, &format!("zone=\"{label}\""), cell(zone).load(Relaxed));
-            }
-        };
-        each(
-            "postern_dnsbl_errors_total",
-            "Questions to a block list without a usable answer.",
-            "counter",
-            |z| &z.errors,
-        );
-        each(
-            "postern_dnsbl_listed_total",
-            "Addresses found on a block list.",
-            "counter",
-            |z| &z.listed,
-        );
-        each(
-            "postern_dnsbl_failing",
-            "1 while a block list fails its test (RFC 5782).",
-            "gauge",
-            |z| &z.failing,
-        );
-    }
-
     fn sum(&self, cell: impl Fn(&Column) -> &AtomicU64) -> u64 {
         // Wrapping: a gauge may be raised on one column and lowered on another.
         let own = cell(&self.others).load(Relaxed);
@@ -343,18 +226,6 @@ impl std::fmt::Debug for Metrics {
             .field("shards", &self.shards.len())
             .finish_non_exhaustive()
     }
-}
-
-fn family(out: &mut String, name: &str, help: &str, kind: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
-fn sample(out: &mut String, name: &str, labels: &str, value: u64) {
-    let _ = if labels.is_empty() {
-        writeln!(out, "{name} {value}")
-    } else {
-        writeln!(out, "{name}{{{labels}}} {value}")
-    };
 }
 
 /// The codes of the table and of the replies with variable text, by code minus [`FIRST_CODE`].

@@ -25,7 +25,7 @@ enum Move {
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
-    let wait = prop_oneof![0..500u64, 0..100_000u64, 0..2_000_000u64, Just(400_000_000u64)];
+    let wait = prop_oneof![0..500u64, 0..100_000u64, 0..2_000_000u64, Just(5_000_000u64)];
     let pause = prop_oneof![0..150u64, 0..5_000u64, 0..1_000_000u64];
     let one = prop_oneof![
         4 => (0..40usize, wait.clone()).prop_map(|(key, wait)| Move::Arm(key, wait)),

@@ -1,1 +1,84 @@
-fn main() {}
+//! `loadgen`: measures SMTP servers from outside. Knows nothing of the server but its address and process id.
+//!
+//! One thread does everything; `flags` is the manual.
+
+#![deny(unsafe_code)]
+
+mod connect;
+mod dialogue;
+mod engine;
+mod flags;
+mod idle;
+mod measure;
+mod message;
+mod reply;
+mod report;
+mod source;
+mod versus;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::flags::{Cli, Command, LoadFlags, RunFlags};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Some(Command::Versus(flags)) => prepare(&flags.load).and_then(|()| versus::run(&flags)),
+        None => prepare(&cli.run.load).and_then(|()| single(&cli.run)),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(sentence) => {
+            eprintln!("loadgen: {sentence}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Whether everything went well.
+fn single(flags: &RunFlags) -> Result<bool, String> {
+    let target = flags.load.permitted(flags.target)?;
+    if let Some(connections) = flags.idle {
+        return idle::run(connections, target, &flags.pid, &flags.load);
+    }
+    let findings = source::run(&flags.load, target, &flags.pid)?;
+    say(format_args!("{findings}"));
+    let mut figures = findings.to_json();
+    if let Some(figures) = figures.as_object_mut() {
+        figures.insert("target".into(), target.to_string().into());
+        figures.insert("scenario".into(), flags.load.to_json());
+    }
+    write_json(&flags.load, &figures)?;
+    Ok(findings.failures == 0 && findings.stopped.is_none())
+}
+
+fn prepare(flags: &LoadFlags) -> Result<(), String> {
+    connect::allow_open_files(flags.connections)?;
+    let Some(core) = flags.core else { return Ok(()) };
+    let mut cores = CpuSet::new();
+    if core >= CpuSet::MAX_CPU {
+        return Err(format!("--core {core}: there is no such core"));
+    }
+    cores.set(core);
+    sched_setaffinity(None, &cores).map_err(|error| format!("--core {core}: {error}"))
+}
+
+/// Prints to standard output. A reader that went away (`| head`) is no reason to fail: the exit status still tells.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = std::io::stdout().write_fmt(text);
+}
+
+/// Writes `--json`, if asked for.
+fn write_json(flags: &LoadFlags, value: &serde_json::Value) -> Result<(), String> {
+    match &flags.json {
+        None => Ok(()),
+        Some(path) => {
+            std::fs::write(path, format!("{value:#}\n")).map_err(|error| format!("{}: {error}", path.display()))
+        }
+    }
+}

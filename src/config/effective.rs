@@ -6,7 +6,8 @@
 use std::fmt::{Display, Write};
 use std::path::Path;
 
-use super::file::{BARE_NEWLINES, BINDING_TLS, EDITIONS, FORMATS, HOP_TLS, LEVELS, MECHANISMS, ROLES};
+use super::binding::{BARE_NEWLINES, BINDING_TLS, MECHANISMS, ROLES};
+use super::file::{EDITIONS, FORMATS, HOP_TLS, LEVELS};
 use super::value::{print_duration, print_size};
 use super::{Binding, Config, Route, Tls};
 use crate::smtp::limits::{ROWS, Value};
@@ -194,7 +195,7 @@ fn quoted(value: impl Display) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::file::KEYWORDS;
+    use crate::config::binding::KEYWORDS;
 
     fn read(text: &str) -> Config {
         Config::parse(text, "test").unwrap_or_else(|error| panic!("{error}"))

@@ -4,6 +4,7 @@
 //! with a caret below; what the file holds reaches a terminal only without control characters, and cut to a bounded
 //! length. Pure; lives on whichever thread read the file.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -110,9 +111,11 @@ impl fmt::Display for ConfigError {
             let gap = if i == 0 { "" } else { "\n" };
             write!(f, "{gap}{problem}")?;
         }
-        match self.problems.len().saturating_sub(SHOWN_MAX) {
-            0 => Ok(()),
-            more => write!(f, "\nand {more} more"),
+        // Not how many: they are not counted to the end either.
+        if self.problems.len() > SHOWN_MAX {
+            f.write_str("\nand more")
+        } else {
+            Ok(())
         }
     }
 }
@@ -177,7 +180,13 @@ impl Source<'_> {
             "" => "the end of a line, or nothing".to_owned(),
             text => quoted(text),
         };
-        let said = format!("found {found}: {}", printable(&error.message().replace('\n', ", ")));
+        let message = printable(&error.message().replace('\n', ", "));
+        let expected = match message.as_str() {
+            "duplicate key" => ", expected each key once",
+            message if message.contains("expected") => "",
+            _ => ", expected TOML",
+        };
+        let said = format!("found {found}: {message}{expected}");
         let key = self.key_at(span.start);
         self.problem(span, key, said)
     }
@@ -200,7 +209,7 @@ impl Source<'_> {
     /// The key whose line holds an octet, with the section above it.
     fn key_at(&self, at: usize) -> String {
         let (_, line, from) = self.line_at(at);
-        let name = |text: &str| printable(text.trim().trim_matches(['[', ']', ' ']));
+        let name = |text: &str| shortened(text.trim().trim_matches(['[', ']', ' ']));
         let header = |line: &&str| line.trim_start().starts_with('[') && !line.contains('=');
         if header(&line) {
             return name(line);
@@ -243,12 +252,17 @@ fn snippet(number: usize, line: &str, before: usize, marked: usize) -> String {
     format!("\n{margin} |\n{number} | {line}\n{margin} | {indent}{carets}")
 }
 
-/// As a quoted string, cut to a length that leaves room for the rest of the sentence.
+/// As a quoted string, cut short.
 pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", shortened(text))
+}
+
+/// Printable, and cut to a length that leaves room for the rest of the sentence.
+pub(super) fn shortened(text: &str) -> String {
     const CHARACTERS_MAX: usize = 60;
     let cut: String = text.chars().take(CHARACTERS_MAX).collect();
     let dots = if cut.len() < text.len() { "..." } else { "" };
-    format!("\"{}{dots}\"", printable(&cut))
+    format!("{}{dots}", printable(&cut))
 }
 
 /// Without what a terminal would obey.
@@ -273,7 +287,11 @@ pub(super) fn nearest<'c>(typed: &str, candidates: impl IntoIterator<Item = &'c 
         .into_iter()
         .map(|candidate| (distance(&typed, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= near(candidate))
-        .min()
+        // Of two that are as near, the one that begins alike: the first letters are rarely the slip.
+        .min_by_key(|(distance, candidate)| {
+            let alike = candidate.chars().zip(typed.chars()).take_while(|(a, b)| a == b).count();
+            (*distance, Reverse(alike))
+        })
         .map(|(_, candidate)| candidate)
 }
 
@@ -347,6 +365,7 @@ mod tests {
         assert_eq!(nearest("max-connections", keys), Some("max_connections"));
         assert_eq!(nearest("trapit", keys), Some("tarpit"));
         assert_eq!(nearest("tu", keys), Some("to"));
+        assert_eq!(nearest("tos", ["tls", "to"]), Some("to"));
         assert_eq!(nearest("zz", keys), None);
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("", "abc"), 3);

@@ -5,8 +5,8 @@
 //! [`ConfigError`] that shows each mistake in its place. Plain data; read on the main thread at start, on the control
 //! thread at a reload.
 //!
-//! The way of a file: [`table`] walks the TOML and collects problems, `file` says which keys there are and what they
-//! mean, `value` and `destination` read single values, `advice` holds the warnings and what `serve` cannot do yet,
+//! The way of a file: `table` walks the TOML and collects problems, `file` and `binding` say which keys there are and
+//! what they mean, `value` and `destination` read single values, `advice` holds the warnings and what `serve` cannot do yet,
 //! `effective` prints it all again.
 
 use std::fs::File;
@@ -19,6 +19,7 @@ use crate::smtp::limits::{Limits, Value};
 use crate::smtp::{Edition, Role};
 
 mod advice;
+mod binding;
 mod destination;
 mod effective;
 mod error;
@@ -26,8 +27,9 @@ mod file;
 mod table;
 mod value;
 
+pub use crate::policy::network::Network;
+pub use crate::smtp::BareNewline;
 pub use error::{ConfigError, Problem};
-pub use value::Network;
 
 /// What runs without `--config`: only the loopback interface listens, so any domain may be taken.
 const EMBEDDED: &str = r#"
@@ -145,15 +147,6 @@ pub enum Mechanism {
     Plain,
     /// RFC 7677.
     ScramSha256,
-}
-
-/// `bare_newline` of a binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BareNewline {
-    /// 550 5.6.11 after the end of the content.
-    Refuse,
-    /// Turned into CRLF.
-    Normalise,
 }
 
 /// `[access]`.
@@ -331,7 +324,8 @@ impl Config {
 
     /// Validates the text of a file; `name` is what errors call it.
     pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
-        file::read(text, name)
+        // Editors of another world begin a file with a byte order mark; it is not a part of line 1.
+        file::read(text.strip_prefix('\u{feff}').unwrap_or(text), name)
     }
 
     /// What runs without `--config`: one gateway on 127.0.0.1:2525 that delivers into a Maildir under `./var/mail`.

@@ -4,7 +4,9 @@
 //! the reader goes on with the default. The code that reads a section is thereby its only description. (serde would stop
 //! at the first mistake, and its errors name neither the key nor, for our own types, the place.)
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
@@ -13,16 +15,21 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, Problem, Source, nearest, quoted};
+use super::error::{ConfigError, Problem, Source, nearest, quoted, shortened};
 use super::value;
+
+/// The keys of each section; the section as its header has it.
+type Known = BTreeMap<String, Vec<&'static str>>;
+
+/// Problems noted; each costs a look for its line, and nobody reads so many.
+const PROBLEMS_MAX: usize = 100;
 
 /// What was found wrong in one file, and which keys were asked for.
 #[derive(Debug)]
 pub(super) struct Problems<'s> {
     source: Source<'s>,
     found: RefCell<Vec<Problem>>,
-    /// Section (as written in its header) and key.
-    known: RefCell<Vec<(String, &'static str)>>,
+    known: RefCell<Known>,
     /// Tables to search for unknown keys once every key has been asked for.
     walked: RefCell<Vec<(&'s DeTable<'s>, String)>>,
 }
@@ -42,11 +49,12 @@ impl<'s> Problems<'s> {
     pub fn finish(&self) -> Result<(), ConfigError> {
         let known = self.known.take();
         for (table, section) in self.walked.take() {
-            for key in table
-                .keys()
-                .filter(|key| !known.iter().any(|(s, k)| *s == section && k == key.as_ref()))
-            {
-                self.unknown(&known, &section, key);
+            let here = known.get(&section).map(Vec::as_slice).unwrap_or_default();
+            for key in table.keys().filter(|key| !here.contains(&key.as_ref().as_ref())) {
+                if self.found.borrow().len() == PROBLEMS_MAX {
+                    break;
+                }
+                self.unknown(&known, here, &section, key);
             }
         }
         match self.found.take() {
@@ -55,28 +63,40 @@ impl<'s> Problems<'s> {
         }
     }
 
-    fn unknown(&self, known: &[(String, &'static str)], section: &str, key: &Spanned<std::borrow::Cow<'_, str>>) {
-        let here: Vec<&str> = known.iter().filter(|(s, _)| s == section).map(|(_, k)| *k).collect();
-        let elsewhere = known.iter().find(|(s, k)| s != section && k == key.as_ref());
-        let expected = match (nearest(key.as_ref(), here.iter().copied()), elsewhere) {
+    fn unknown(&self, known: &Known, here: &[&'static str], section: &str, key: &Spanned<Cow<'_, str>>) {
+        let name: &str = key.as_ref();
+        let elsewhere = known
+            .iter()
+            .find(|(_, keys)| keys.contains(&name))
+            .map(|(section, _)| section.as_str());
+        let expected = match (nearest(name, here.iter().copied()), elsewhere) {
             (Some(near), _) => format!("a known key; did you mean `{near}`?"),
-            (None, Some((other, _))) if other.is_empty() => {
-                "a known key; it belongs at the top, above every section".to_owned()
-            }
-            (None, Some((other, _))) => format!("a known key; it belongs into `{other}`"),
+            (None, Some("")) => "a known key; it belongs at the top, above every section".to_owned(),
+            (None, Some(other)) => format!("a known key; it belongs into `{other}`"),
             (None, None) => {
-                let mut here = here;
+                let mut here = here.to_vec();
                 here.sort_unstable();
-                here.dedup();
                 format!("one of {}", here.join(", "))
             }
         };
-        let path = join(section, &quoted(key.as_ref()).replace('"', ""));
+        let path = join(section, &shortened(name));
         self.add(key.span(), path, format!("found an unknown key, expected {expected}"));
     }
 
+    fn learn(&self, section: &str, key: &'static str) {
+        let mut known = self.known.borrow_mut();
+        match known.get_mut(section) {
+            Some(keys) if keys.contains(&key) => {}
+            Some(keys) => keys.push(key),
+            None => drop(known.insert(section.to_owned(), vec![key])),
+        }
+    }
+
     fn add(&self, span: Range<usize>, key: String, said: String) {
-        self.found.borrow_mut().push(self.source.problem(span, key, said));
+        let mut found = self.found.borrow_mut();
+        if found.len() < PROBLEMS_MAX {
+            found.push(self.source.problem(span, key, said));
+        }
     }
 }
 
@@ -149,7 +169,7 @@ impl<'a> Section<'a> {
 
     /// The value of a key, where there is one.
     pub fn entry(&self, key: &'static str) -> Option<Entry<'a>> {
-        self.problems.known.borrow_mut().push((self.path.clone(), key));
+        self.problems.learn(&self.path, key);
         let value = self.table?.get(key)?;
         Some(Entry {
             path: join(&self.path, key),
@@ -256,7 +276,10 @@ impl<'a> Entry<'a> {
     /// One of a few words.
     pub fn choice<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let all: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-        let all = all.join(" or ");
+        let all = match all.as_slice() {
+            [one, other] => format!("{one} or {other}"),
+            _ => format!("one of {}", all.join(", ")),
+        };
         self.text(&all, |text| {
             words
                 .iter()
@@ -340,6 +363,20 @@ impl<'a> Entry<'a> {
             DeValue::Array(values) if values.is_empty() => self.wrong(format!("a list of at least one of {of}")),
             _ => self.list(of, read),
         }
+    }
+
+    /// A list in which nothing stands twice.
+    pub fn distinct<T: PartialEq>(&self, of: &str, mut read: impl FnMut(&Entry<'a>) -> Option<T>) -> Option<Vec<T>> {
+        let mut all = Vec::new();
+        self.list(of, |element| {
+            let value = read(element)?;
+            if all.contains(&value) {
+                return element.wrong(format!("each of the {of} once"));
+            }
+            all.push(value);
+            Some(())
+        })?;
+        Some(all)
     }
 
     fn integer(&self) -> Option<u64> {

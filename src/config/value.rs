@@ -3,11 +3,10 @@
 //! Promises: pure functions of a string; `Err` says what was expected instead; what is printed reads back as the same
 //! value.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 use std::time::Duration;
 
+use crate::policy::network::Network;
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 

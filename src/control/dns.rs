@@ -79,7 +79,11 @@ pub struct BlockLists {
 impl BlockLists {
     /// Sets up, asks nothing yet. What cannot be used is logged and counts as failing.
     pub fn new(settings: &Settings, metrics: &Metrics, log: &Log) -> BlockLists {
-        if settings.zones.is_empty() {
+        let mut names = settings.zones.clone();
+        names.sort_unstable();
+        names.dedup();
+        let numbers = metrics.zones(&names);
+        if names.is_empty() {
             return BlockLists { zones: Vec::new() };
         }
         let resolver = match resolver(settings) {
@@ -93,19 +97,19 @@ impl BlockLists {
                 None
             }
         };
-        let zone = |zone: &Arc<str>| {
+        let zone = |(name, metrics)| {
             Arc::new(Zone {
-                name: zone.clone(),
+                name,
                 resolver: resolver.clone(),
                 patience: settings.timeout * PATIENCE,
                 trust: watch::Sender::new(Trust::Untested),
-                metrics: metrics.zone(zone),
+                metrics,
                 told: Mutex::new(None),
                 log: log.clone(),
             })
         };
         BlockLists {
-            zones: settings.zones.iter().map(zone).collect(),
+            zones: names.into_iter().zip(numbers).map(zone).collect(),
         }
     }
 

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -95,32 +96,33 @@ fn router(admin: Admin) -> Router {
         .route("/readyz", get(readyz))
         .route("/", get(status))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, "there is no such page\n".to_owned()) })
+        .layer(map_response(common))
         .with_state(admin)
 }
 
-/// With these, no response is cached, guessed at, framed, or followed by another request on its connection.
-const COMMON: [(HeaderName, &str); 5] = [
-    (header::CONNECTION, "close"),
-    (header::CACHE_CONTROL, "no-store"),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
-];
+/// What every response says, those of the library as well: not to be cached, guessed at or framed, and no further
+/// request follows on its connection.
+async fn common(mut response: Response) -> Response {
+    for (name, value) in [
+        (header::CONNECTION, "close"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
 
 fn plain(status: StatusCode, text: String) -> Response {
-    (
-        status,
-        COMMON,
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        text,
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     let _ = admin.ready(); // for its gauge
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    (COMMON, [(header::CONTENT_TYPE, kind)], admin.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, kind)], admin.metrics.render()).into_response()
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
@@ -152,7 +154,7 @@ async fn status(State(admin): State<Admin>) -> Response {
         (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
         (header::CONTENT_SECURITY_POLICY, policy),
     ];
-    (COMMON, headers, body).into_response()
+    (headers, body).into_response()
 }
 
 /// A listener that holds a bounded number of connections.

@@ -63,6 +63,8 @@ pub struct Callbacks {
     pub on_sample: Box<dyn FnMut(Sample) + Send>,
     /// A watched file has changed, appeared or gone.
     pub on_change: Box<dyn FnMut(&std::path::Path) + Send>,
+    /// The beat of this shard is late: wake it.
+    pub on_late: Box<dyn FnMut(usize) + Send>,
 }
 
 /// All that the control thread works with.
@@ -187,6 +189,7 @@ async fn run(
         on_signal,
         on_sample,
         on_change,
+        on_late,
     } = callbacks;
     let lists = Arc::new(BlockLists::new(&changes.borrow().block_lists, &metrics, &log));
     let (newest, current) = watch::channel(lists);
@@ -209,6 +212,7 @@ async fn run(
         heartbeats,
         listeners,
         silence,
+        on_late,
         metrics.clone(),
         log.clone(),
     ));

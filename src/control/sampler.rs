@@ -7,14 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is left, in octets; `u64::MAX` where nothing could be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// For this process to write, on the fullest of the file systems asked about.
-    pub free_disk: u64,
-    /// Before the host or a control group runs out.
-    pub free_memory: u64,
-}
+pub use crate::policy::resources::Sample;
 
 /// Looks now.
 pub fn sample_once(paths: &[PathBuf]) -> Sample {

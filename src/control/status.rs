@@ -113,6 +113,8 @@ pub fn page(status: &Status, metrics: &Metrics, history: &History, uptime: Durat
         "received" => sized(metrics.total(Counter::OctetsReceived)),
         "rate" => format!("{rate:.1}"),
         "sparkline" => sparkline(&per_second),
+        "area" => area(&per_second),
+        "highest" => grouped(per_second.iter().copied().max().unwrap_or(0)),
         "queue" => grouped(metrics.gauge(Gauge::QueueMessages)),
         "disk" => sized(metrics.gauge(Gauge::FreeDisk)),
         "memory" => sized(metrics.gauge(Gauge::FreeMemory)),
@@ -180,16 +182,25 @@ fn events(metrics: &Metrics) -> String {
     rows
 }
 
-/// The last minute as an area, newest to the right.
+/// The last minute as a line, newest to the right.
 fn sparkline(per_second: &[u64]) -> String {
     let highest = per_second.iter().copied().max().unwrap_or(0).max(1) as f64;
     let first = SECONDS.saturating_sub(per_second.len());
-    let mut points = format!("{first},40");
+    let mut points = String::new();
     for (i, n) in per_second.iter().enumerate() {
-        let _ = write!(points, " {},{:.1}", first + i, 40.0 - 38.0 * *n as f64 / highest);
+        let _ = write!(points, "{},{:.1} ", first + i, 39.0 - 37.0 * *n as f64 / highest);
     }
-    let last = (first + per_second.len()).saturating_sub(1);
-    format!("{points} {last},40")
+    points
+}
+
+/// The line of [`sparkline`], closed at the bottom.
+fn area(per_second: &[u64]) -> String {
+    let first = SECONDS.saturating_sub(per_second.len());
+    format!(
+        "{first},40 {}{},40",
+        sparkline(per_second),
+        (first + per_second.len()).saturating_sub(1)
+    )
 }
 
 fn escaped(text: &str) -> String {

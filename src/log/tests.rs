@@ -1,6 +1,7 @@
 //! Unit tests of the log.
 
 use std::sync::Mutex;
+use std::time::UNIX_EPOCH;
 
 use super::*;
 

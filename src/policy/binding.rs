@@ -2,7 +2,6 @@
 //!
 //! Promises: immutable but for its watermark. Shared by all shards.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::network::NetworkSet;
@@ -15,8 +14,6 @@ use crate::smtp::session::Terms;
 pub struct Binding {
     /// Its name in the configuration and the log.
     pub name: Box<str>,
-    /// Where it listens, as configured (port 0: any free port).
-    pub addresses: Vec<SocketAddr>,
     /// Gateway or relay: who is refused, and by what messages are rated.
     pub role: Role,
     /// What its sessions are offered and bounded by.

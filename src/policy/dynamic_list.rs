@@ -61,6 +61,17 @@ pub enum LineFault {
     TooMany,
 }
 
+impl fmt::Display for LineFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LineFault::Network(_) => "no network such as 192.0.2.0/24",
+            LineFault::Expiry => "no time such as 2026-12-31T00:00:00Z",
+            LineFault::Surplus => "more than a network and a time",
+            LineFault::TooMany => "the list is full",
+        })
+    }
+}
+
 impl DynamicList {
     /// Reads a list: a network a line, an optional expiry (RFC 3339) after it, `#` begins a comment. Returns it with the
     /// lines that were skipped, of which at most 100 are reported. Of two lines for one network the later expiry holds.

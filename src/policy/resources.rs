@@ -4,6 +4,7 @@
 //! does not flap; all shards see one state. The parsers are pure: files are read by the control thread, which alone calls
 //! [`Low::update`]; the shards only read.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What was free when it was last looked at, in octets. Shared by all threads; plenty until the first look.
@@ -91,6 +92,15 @@ impl Resources {
 impl Default for Resources {
     fn default() -> Resources {
         Resources::new()
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Resource::Disk => "disk",
+            Resource::Memory => "memory",
+        })
     }
 }
 

@@ -144,7 +144,11 @@ mod tests {
 
     #[test]
     fn an_unknown_recipient_is_refused_but_postmaster_is_always_known() {
-        let routing = routing(&["a.test"], Some("# staff\nAnn@a.test # a comment\n\nnonsense\n"), &[&["*"]]);
+        let routing = routing(
+            &["a.test"],
+            Some("# staff\nAnn@a.test # a comment\n\nnonsense\n"),
+            &[&["*"]],
+        );
         assert_eq!(routing.judge(&to("ann@A.TEST")), Ok(0));
         assert_eq!(routing.judge(&to("bob@a.test")), Err(Reply::UserUnknown));
         assert_eq!(routing.judge(&to("PostMaster@a.test")), Ok(0));

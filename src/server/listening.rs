@@ -63,13 +63,20 @@ impl Listening {
                 };
                 if let Some(at) = before.iter().position(same) {
                     let open = before.swap_remove(at);
-                    self.0.push(Open { binding: name.clone(), ..open });
+                    self.0.push(Open {
+                        binding: name.clone(),
+                        ..open
+                    });
                     continue;
                 }
                 let bound = shard::bind(&name, *configured, shards)
                     .map_err(|error| preflight::cannot_listen(&name, *configured, &error))?;
                 let real = bound.first().map_or(*configured, |socket| socket.address);
-                let open = Open { binding: name.clone(), configured: *configured, real };
+                let open = Open {
+                    binding: name.clone(),
+                    configured: *configured,
+                    real,
+                };
                 self.0.push(open.clone());
                 new.push(open);
                 for (own, socket) in sockets.iter_mut().zip(bound) {
@@ -95,7 +102,13 @@ impl Listening {
 
     /// What the status page shows.
     pub fn status(&self, config: &Config, shards: usize, phase: Phase) -> Status {
-        let of = |name: &str| self.0.iter().filter(|open| &*open.binding == name).map(|open| open.real).collect();
+        let of = |name: &str| {
+            self.0
+                .iter()
+                .filter(|open| &*open.binding == name)
+                .map(|open| open.real)
+                .collect()
+        };
         Status {
             phase,
             hostname: config.hostname.clone(),
@@ -103,7 +116,11 @@ impl Listening {
             bindings: config
                 .bindings
                 .iter()
-                .map(|b| BindingStatus { name: b.name.clone(), role: role(b.role), addresses: of(&b.name) })
+                .map(|b| BindingStatus {
+                    name: b.name.clone(),
+                    role: role(b.role),
+                    addresses: of(&b.name),
+                })
                 .collect(),
         }
     }

@@ -117,8 +117,13 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
     let heartbeats = Arc::new(Heartbeats::new(shards, epoch));
     let (desk, questions) = desk(QUESTIONS);
     let (tell, happenings) = mpsc::channel();
+    let inboxes: Vec<_> = (0..shards).map(|_| Arc::new(Inbox::new())).collect();
     let current = Arc::new(ArcSwap::new(built.settings.clone()));
-    let status = Arc::new(ArcSwap::from_pointee(listening.status(&config, shards, Phase::Starting)));
+    let status = Arc::new(ArcSwap::from_pointee(listening.status(
+        &config,
+        shards,
+        Phase::Starting,
+    )));
     let shown = status.clone();
     let control = Control::start(control::Setup {
         metrics: metrics.clone(),
@@ -128,17 +133,28 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
         admin,
         status: Arc::new(move || Status::clone(&shown.load())),
         heartbeats: heartbeats.clone(),
-        listeners: sockets.iter().map(|own| listening::twins(own)).collect::<Result<_, _>>()?,
+        listeners: sockets
+            .iter()
+            .map(|own| listening::twins(own))
+            .collect::<Result<_, _>>()?,
         silence: SILENCE,
-        callbacks: callbacks(&tell, current.clone(), log.clone()),
+        callbacks: callbacks(&tell, current.clone(), inboxes.clone(), log.clone()),
     })
     .map_err(|error| format!("cannot start the control thread: {error}"))?;
 
-    let most_connections = config.bindings.iter().map(|b| b.limits.max_connections).max().unwrap_or(1);
-    let tally = Tally::new(shards, usize::try_from(most_connections).unwrap_or(usize::MAX).min(1 << 20), SCOPES);
+    let most_connections = config
+        .bindings
+        .iter()
+        .map(|b| b.limits.max_connections)
+        .max()
+        .unwrap_or(1);
+    let tally = Tally::new(
+        shards,
+        usize::try_from(most_connections).unwrap_or(usize::MAX).min(1 << 20),
+        SCOPES,
+    );
     let rates = RateTable::new(shards, RATED_SOURCES);
     let owed = Arc::new(Owed::new(OWED_CELLS));
-    let inboxes: Vec<_> = (0..shards).map(|_| Arc::new(Inbox::new())).collect();
     let mut threads = Vec::new();
     let (started, starts) = mpsc::channel();
     for (index, (sockets, inbox)) in sockets.into_iter().zip(&inboxes).enumerate() {
@@ -152,18 +168,21 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
             rates: rates.column(index),
             owed: owed.clone(),
             pool: pool.clone(),
-            asker: desk.asker(Arc::new(move |ticket, answer| answers.send(Notice::Answer(ticket, answer)))),
+            asker: desk.asker(Arc::new(move |ticket, answer| {
+                answers.send(Notice::Answer(ticket, answer))
+            })),
             inbox: inbox.clone(),
             lines: log.buffer(),
             metrics: metrics.clone(),
             heartbeats: heartbeats.clone(),
             epoch,
         };
-        let thread = shard::start(seed, started.clone()).map_err(|error| preflight::shard_failed(&error.to_string(), shards))?;
+        let thread =
+            shard::start(seed, started.clone()).map_err(|error| preflight::shard_failed(&error.to_string(), shards))?;
         threads.push(watch(thread, index, tell.clone()));
     }
-    drop(started);
-    for result in starts {
+    for _ in 0..shards {
+        let result = starts.recv().unwrap_or_else(|_| Err("its thread has ended".into()));
         result.map_err(|reason| preflight::shard_failed(&reason, shards))?;
     }
     listening.announce(log);
@@ -194,28 +213,43 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
 fn files(config: &Config, log: &Log) -> Result<Pool, String> {
     let data_dir = &config.data_dir;
     let unusable = |error: std::io::Error| {
-        format!("cannot use data_dir {}: {error}; who may: ls -ld {}", data_dir.display(), data_dir.display())
+        format!(
+            "cannot use data_dir {}: {error}; who may: ls -ld {}",
+            data_dir.display(),
+            data_dir.display()
+        )
     };
     std::fs::create_dir_all(data_dir).map_err(unusable)?;
     let recovered = maildir::recover(data_dir).map_err(unusable)?;
     if recovered.completed + recovered.cleared > 0 {
-        log.event(Level::Info, "deliveries of the last run put in order", &[
-            ("completed", &recovered.completed),
-            ("cleared", &recovered.cleared),
-        ]);
+        log.event(
+            Level::Info,
+            "deliveries of the last run put in order",
+            &[("completed", &recovered.completed), ("cleared", &recovered.cleared)],
+        );
     }
     for failure in &recovered.failures {
-        log.event(Level::Error, "a delivery of the last run cannot be completed", &[("reason", failure)]);
+        log.event(
+            Level::Error,
+            "a delivery of the last run cannot be completed",
+            &[("reason", failure)],
+        );
     }
     Pool::start(maildir::THREADS, data_dir).map_err(unusable)
 }
 
-fn callbacks(tell: &Sender<Happening>, current: Arc<ArcSwap<Settings>>, log: Log) -> control::Callbacks {
+fn callbacks(
+    tell: &Sender<Happening>,
+    current: Arc<ArcSwap<Settings>>,
+    inboxes: Vec<Arc<Inbox<Notice>>>,
+    log: Log,
+) -> control::Callbacks {
     let (signals, files) = (tell.clone(), tell.clone());
     control::Callbacks {
         on_signal: Box::new(move |signal| drop(signals.send(Happening::Signal(signal)))),
         on_sample: Box::new(move |seen| sample(&current.load(), seen, &log)),
         on_change: Box::new(move |path| drop(files.send(Happening::FileChanged(path.to_path_buf())))),
+        on_late: Box::new(move |shard| inboxes.get(shard).into_iter().for_each(|inbox| inbox.nudge())),
     }
 }
 
@@ -223,15 +257,26 @@ fn callbacks(tell: &Sender<Happening>, current: Arc<ArcSwap<Settings>>, log: Log
 fn sample(settings: &Settings, sample: Sample, log: &Log) {
     for binding in &settings.policy.bindings {
         let limits = &binding.terms.limits;
-        let floor = Floor { min_free_disk: limits.min_free_disk, min_free_memory: limits.min_free_memory };
+        let floor = Floor {
+            min_free_disk: limits.min_free_disk,
+            min_free_memory: limits.min_free_memory,
+        };
         for change in binding.resources.update(sample, floor) {
-            let message = if change.low { "resources are low: no mail is taken" } else { "resources suffice again" };
-            log.event(Level::Warn, message, &[
-                ("binding", &binding.name),
-                ("resource", &change.resource),
-                ("free", &change.free),
-                ("limit", &change.limit),
-            ]);
+            let message = if change.low {
+                "resources are low: no mail is taken"
+            } else {
+                "resources suffice again"
+            };
+            log.event(
+                Level::Warn,
+                message,
+                &[
+                    ("binding", &binding.name),
+                    ("resource", &change.resource),
+                    ("free", &change.free),
+                    ("limit", &change.limit),
+                ],
+            );
         }
     }
 }
@@ -252,7 +297,11 @@ impl Server {
                 Ok(Happening::Signal(Signal::Reload)) => match self.reload() {
                     Ok(()) => self.log.event(Level::Info, "configuration reloaded", &[]),
                     Err(reason) => {
-                        self.log.event(Level::Error, "configuration not reloaded, the old one stays", &[("reason", &reason)]);
+                        self.log.event(
+                            Level::Error,
+                            "configuration not reloaded, the old one stays",
+                            &[("reason", &reason)],
+                        );
                     }
                 },
                 Ok(Happening::FileChanged(path)) => self.read_list(&path),
@@ -262,7 +311,11 @@ impl Server {
                     return self.drain(ExitCode::SUCCESS);
                 }
                 Ok(Happening::ShardEnded(index)) => {
-                    self.log.event(Level::Error, "a shard has died; the others finish, then the process ends", &[("shard", &index)]);
+                    self.log.event(
+                        Level::Error,
+                        "a shard has died; the others finish, then the process ends",
+                        &[("shard", &index)],
+                    );
                     self.ended(index);
                     // From here on the control thread answers for it.
                     self.heartbeats.gone(index);
@@ -274,7 +327,11 @@ impl Server {
 
     /// Lets transactions finish, then ends every session, then the shards.
     fn drain(&mut self, code: ExitCode) -> ExitCode {
-        self.log.event(Level::Info, "draining", &[("timeout", &format_args!("{:?}", self.config.drain_timeout))]);
+        self.log.event(
+            Level::Info,
+            "draining",
+            &[("timeout", &format_args!("{:?}", self.config.drain_timeout))],
+        );
         self.show(Phase::Draining);
         self.tell_all(|| Notice::Drain);
         self.wait_for_shards(self.config.drain_timeout);
@@ -288,7 +345,10 @@ impl Server {
     fn wait_for_shards(&mut self, patience: Duration) {
         let deadline = Instant::now() + patience;
         while self.running.iter().any(|running| *running) {
-            match self.happenings.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .happenings
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(Happening::ShardEnded(index)) => {
                     self.heartbeats.retired(index);
                     self.ended(index);
@@ -313,13 +373,18 @@ impl Server {
     }
 
     fn show(&self, phase: Phase) {
-        self.status.store(Arc::new(self.listening.status(&self.config, self.inboxes.len(), phase)));
+        self.status
+            .store(Arc::new(self.listening.status(&self.config, self.inboxes.len(), phase)));
     }
 
     fn read_list(&self, path: &std::path::Path) {
         for list in self.lists.iter().filter(|list| list.path() == path) {
             if let Err(reason) = list.read(&self.log) {
-                self.log.event(Level::Error, "a list cannot be read, the old one stays", &[("reason", &reason)]);
+                self.log.event(
+                    Level::Error,
+                    "a list cannot be read, the old one stays",
+                    &[("reason", &reason)],
+                );
             }
         }
     }
@@ -343,11 +408,16 @@ impl Server {
             self.log.event(Level::Warn, &warning, &[]);
         }
         for key in stays(&self.config, &config) {
-            self.log.event(Level::Warn, "a change of this key takes a restart", &[("key", &key)]);
+            self.log
+                .event(Level::Warn, "a change of this key takes a restart", &[("key", &key)]);
         }
         self.log.set_level(level(config.log.level));
         for (inbox, sockets) in self.inboxes.iter().zip(change.sockets) {
-            inbox.send(Notice::Reload { settings: built.settings.clone(), sockets, keep: change.keep.clone() });
+            inbox.send(Notice::Reload {
+                settings: built.settings.clone(),
+                sockets,
+                keep: change.keep.clone(),
+            });
         }
         self.control.change(built.control);
         self.current.store(built.settings);
@@ -389,8 +459,7 @@ fn level(level: config::Level) -> Level {
         config::Level::Error => Level::Error,
         config::Level::Warn => Level::Warn,
         config::Level::Info => Level::Info,
-        config::Level::Debug => Level::Debug,
-        config::Level::Trace => Level::Trace,
+        config::Level::Debug | config::Level::Trace => Level::Debug,
     }
 }
 

@@ -13,7 +13,10 @@ const MEMLOCK_PER_SHARD: u64 = 512 << 10;
 /// Lifts the soft limit of open files to the hard one: a connection is a file.
 pub fn raise_open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let lifted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let lifted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     match setrlimit(Resource::Nofile, lifted) {
         Ok(()) => limit.maximum.unwrap_or(u64::MAX),
         Err(_) => limit.current.unwrap_or(u64::MAX),
@@ -25,7 +28,9 @@ pub fn cores() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else {
         return vec![0];
     };
-    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+    (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect()
 }
 
 /// Whether io_uring is switched off on this host. Better asked before: glommio ends the process where it finds out.
@@ -52,7 +57,10 @@ pub fn shard_failed(reason: &str, shards: usize) -> String {
     let locked = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
     let wanted = MEMLOCK_PER_SHARD.saturating_mul(shards as u64);
     let lower = reason.to_ascii_lowercase();
-    if lower.contains("memlock") || lower.contains("cannot allocate memory") || (locked < wanted && !lower.contains("permit")) {
+    if lower.contains("memlock")
+        || lower.contains("cannot allocate memory")
+        || (locked < wanted && !lower.contains("permit"))
+    {
         return format!(
             "cannot start a shard: the limit of locked memory is {} KiB and {shards} shards want {} KiB: raise it with \
              LimitMEMLOCK=64M in the unit, --ulimit memlock=67108864 for a container, or ulimit -l 65536 ({reason})",
@@ -68,7 +76,8 @@ pub fn shard_failed(reason: &str, shards: usize) -> String {
         );
     }
     if lower.contains("too many open files") {
-        return "cannot start a shard: no file descriptors left: raise LimitNOFILE in the unit, or ulimit -n 131072".into();
+        return "cannot start a shard: no file descriptors left: raise LimitNOFILE in the unit, or ulimit -n 131072"
+            .into();
     }
     format!("cannot start a shard: {reason}; io_uring needs Linux 5.8 or later: uname -r")
 }
@@ -86,7 +95,8 @@ pub fn cannot_listen(binding: &str, address: SocketAddr, error: &io::Error) -> S
         ),
         io::ErrorKind::AddrNotAvailable => "this host does not have that address; those it has: ip address".into(),
         _ if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
-            "IPv6 is switched off on this host; take the address out, or sysctl -w net.ipv6.conf.all.disable_ipv6=0".into()
+            "IPv6 is switched off on this host; take the address out, or sysctl -w net.ipv6.conf.all.disable_ipv6=0"
+                .into()
         }
         _ if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
             "no file descriptors left: raise LimitNOFILE in the unit, or ulimit -n 131072".into()
@@ -103,7 +113,9 @@ mod tests {
     #[test]
     fn a_port_that_is_taken_names_the_address_and_the_command_that_shows_by_whom() {
         let text = cannot_listen("mx", "127.0.0.1:25".parse().unwrap(), &io::ErrorKind::AddrInUse.into());
-        assert!(text.contains("127.0.0.1:25") && text.contains("binding mx") && text.contains("ss -ltnp 'sport = :25'"));
+        assert!(
+            text.contains("127.0.0.1:25") && text.contains("binding mx") && text.contains("ss -ltnp 'sport = :25'")
+        );
     }
 
     #[test]

@@ -76,25 +76,38 @@ impl List {
                 };
                 let (networks, bad) = DynamicList::parse(&text);
                 for error in &bad {
-                    log.event(Level::Warn, "a line of the dynamic list is left out", &[
-                        ("file", &path.display()),
-                        ("line", &error.line),
-                        ("reason", &error.fault),
-                    ]);
+                    log.event(
+                        Level::Warn,
+                        "a line of the dynamic list is left out",
+                        &[
+                            ("file", &path.display()),
+                            ("line", &error.line),
+                            ("reason", &error.fault),
+                        ],
+                    );
                 }
-                log.event(Level::Info, "dynamic list read", &[("file", &path.display()), ("networks", &networks.len())]);
+                log.event(
+                    Level::Info,
+                    "dynamic list read",
+                    &[("file", &path.display()), ("networks", &networks.len())],
+                );
                 list.store(Arc::new(networks));
             }
             List::Recipients(path, list) => {
                 let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
                 let (recipients, bad) = routing::parse_recipients(&text);
                 for line in &bad {
-                    log.event(Level::Warn, "a line of the recipients is no address and is left out", &[
-                        ("file", &path.display()),
-                        ("line", line),
-                    ]);
+                    log.event(
+                        Level::Warn,
+                        "a line of the recipients is no address and is left out",
+                        &[("file", &path.display()), ("line", line)],
+                    );
                 }
-                log.event(Level::Info, "recipients read", &[("file", &path.display()), ("recipients", &recipients.len())]);
+                log.event(
+                    Level::Info,
+                    "recipients read",
+                    &[("file", &path.display()), ("recipients", &recipients.len())],
+                );
                 list.store(Arc::new(recipients));
             }
         }
@@ -142,7 +155,11 @@ pub fn build(config: &Config, shards: usize, scopes: &mut Scopes, log: &Log) -> 
         destinations.push(destination);
     }
     let policy = Policy {
-        bindings: config.bindings.iter().map(|b| Arc::new(binding(config, b, scopes))).collect(),
+        bindings: config
+            .bindings
+            .iter()
+            .map(|b| Arc::new(binding(config, b, scopes)))
+            .collect(),
         access: Access {
             allow: networks(&config.access.allow),
             block: networks(&config.access.block),
@@ -172,11 +189,19 @@ pub fn build(config: &Config, shards: usize, scopes: &mut Scopes, log: &Log) -> 
         watched: lists.iter().map(|list| list.path().to_path_buf()).collect(),
         disks,
     };
-    Ok(Built { settings: Arc::new(settings), control, lists })
+    Ok(Built {
+        settings: Arc::new(settings),
+        control,
+        lists,
+    })
 }
 
 fn binding(config: &Config, binding: &config::Binding, scopes: &mut Scopes) -> Binding {
-    let off: Vec<_> = binding.extensions_off.iter().filter_map(|word| Extension::parse_keyword(word)).collect();
+    let off: Vec<_> = binding
+        .extensions_off
+        .iter()
+        .filter_map(|word| Extension::parse_keyword(word))
+        .collect();
     let own_connections = binding.own_connections || binding.own_connections_per_source;
     Binding {
         name: binding.name.as_str().into(),

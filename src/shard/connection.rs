@@ -82,13 +82,29 @@ pub(super) async fn serve_proxied(shard: Rc<Shard>, mut arrival: Arrival) {
     if let Some(address) = named {
         arrival.peer = SocketAddr::new(network::canonical(address), 0);
     }
-    let Arrival { stream, peer, settings, binding, claim, opened } = arrival;
+    let Arrival {
+        stream,
+        peer,
+        settings,
+        binding,
+        claim,
+        opened,
+    } = arrival;
     // The proxy's place in the total becomes the client's.
     drop(claim);
     match shard.admit(&settings, &binding, peer.ip()) {
         Ok(claim) => {
-            let mut connection =
-                Connection::new(shard, Arrival { stream, peer, settings, binding, claim, opened });
+            let mut connection = Connection::new(
+                shard,
+                Arrival {
+                    stream,
+                    peer,
+                    settings,
+                    binding,
+                    claim,
+                    opened,
+                },
+            );
             connection.carry = input;
             connection.run().await;
         }
@@ -147,7 +163,14 @@ enum Wake {
 
 impl Connection {
     fn new(shard: Rc<Shard>, arrival: Arrival) -> Connection {
-        let Arrival { stream, peer, settings, binding, claim, opened } = arrival;
+        let Arrival {
+            stream,
+            peer,
+            settings,
+            binding,
+            claim,
+            opened,
+        } = arrival;
         let session = Session::new(binding.terms.clone(), peer.ip(), opened);
         let seat = shard.slots.seat(session.deadline());
         shard.metrics.count(Counter::Sessions);
@@ -189,7 +212,11 @@ impl Connection {
         self.record.end = loop {
             let next = self.digest(filled);
             if let Err(error) = self.flush().await {
-                break if error.kind() == io::ErrorKind::TimedOut { End::Stalled } else { End::Broken };
+                break if error.kind() == io::ErrorKind::TimedOut {
+                    End::Stalled
+                } else {
+                    End::Broken
+                };
             }
             match next {
                 Next::Read => match self.read().await {
@@ -232,7 +259,9 @@ impl Connection {
                 Step::Read => break Next::Read,
                 Step::Send => break Next::Send,
                 Step::Store(range) => {
-                    let message = self.message.get_or_insert_with(|| begin(&shard, &self.session, &self.routes, now));
+                    let message = self
+                        .message
+                        .get_or_insert_with(|| begin(&shard, &self.session, &self.routes, now));
                     message.store(&shard, rest.get(range).unwrap_or_default());
                     if message.has_a_piece(&shard) {
                         break Next::Append;
@@ -250,7 +279,10 @@ impl Connection {
                     self.acknowledge(now, now);
                 }
                 Step::Pause { until } => {
-                    shard.owed.owe(Source::of(self.record.client), shard.second(now) + TARPIT_MEMORY_SECONDS);
+                    shard.owed.owe(
+                        Source::of(self.record.client),
+                        shard.second(now) + TARPIT_MEMORY_SECONDS,
+                    );
                     break Next::Pause(until);
                 }
                 Step::Close => break Next::Close,
@@ -350,7 +382,10 @@ impl Connection {
         let limits = &self.binding.terms.limits;
         !limits.tarpit.is_zero()
             && self.binding.terms.edition == crate::smtp::Edition::Y2021
-            && self.shard.owed.take(Source::of(self.record.client), self.shard.second(self.record.opened))
+            && self
+                .shard
+                .owed
+                .take(Source::of(self.record.client), self.shard.second(self.record.opened))
     }
 
     fn heed(&mut self, alarm: Alarm) {
@@ -410,7 +445,9 @@ impl Connection {
             }
         }
         let now = clock::now();
-        self.shard.metrics.observe(Histogram::Delivery, now.saturating_duration_since(ended));
+        self.shard
+            .metrics
+            .observe(Histogram::Delivery, now.saturating_duration_since(ended));
         self.acknowledge(ended, now);
         self.settle(now);
     }
@@ -437,12 +474,17 @@ impl Connection {
                 delivering: Some(now.saturating_duration_since(ended)),
                 error: message.failure.as_ref().map(|f| f.text.as_str()),
             };
-            self.shard.record_message(&self.record, self.session.hello_name(), &record);
+            self.shard
+                .record_message(&self.record, self.session.hello_name(), &record);
             if reply.is_none() {
-                self.shard.metrics.add(Counter::Recipients, envelope.recipients.len() as u64);
+                self.shard
+                    .metrics
+                    .add(Counter::Recipients, envelope.recipients.len() as u64);
             }
         }
-        self.shard.metrics.observe(Histogram::Message, now.saturating_duration_since(message.begun));
+        self.shard
+            .metrics
+            .observe(Histogram::Message, now.saturating_duration_since(message.begun));
         match reply {
             None => {
                 self.record.messages += 1;
@@ -491,7 +533,8 @@ impl Connection {
             delivering: None,
             error: None,
         };
-        self.shard.record_message(&self.record, self.session.hello_name(), &record);
+        self.shard
+            .record_message(&self.record, self.session.hello_name(), &record);
         if let Some(message) = message {
             message.abandon(&self.shard);
         }
@@ -505,7 +548,11 @@ impl Connection {
 
     async fn read(&mut self) -> Wake {
         glommio::executor().yield_if_needed().await;
-        let at_once = if self.session.is_receiving() { super::SCRATCH } else { COMMANDS_AT_ONCE };
+        let at_once = if self.session.is_receiving() {
+            super::SCRATCH
+        } else {
+            COMMANDS_AT_ONCE
+        };
         read(&self.shard, &self.seat, &mut self.stream, &mut self.carry, at_once).await
     }
 
@@ -535,7 +582,8 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.drop_message();
         self.shard.metrics.lower(Gauge::Connections);
-        self.shard.record_session(&self.record, self.session.hello_name(), clock::now());
+        self.shard
+            .record_session(&self.record, self.session.hello_name(), clock::now());
     }
 }
 

@@ -10,11 +10,11 @@ use super::Shard;
 use super::ids::Id;
 use crate::lookup::Ticket;
 use crate::maildir::{self, Draft, Failure, Form, Plan, ReplyTo, Request, Template};
+use crate::smtp::BareNewline;
 use crate::smtp::envelope::Envelope;
 use crate::smtp::path::ForwardPath;
 use crate::smtp::received::{self, Trace};
 use crate::smtp::session::Session;
-use crate::smtp::BareNewline;
 
 /// Where a route leads.
 #[derive(Debug)]
@@ -52,11 +52,31 @@ impl Message {
     pub fn begin(shard: &Shard, session: &Session, routes: &[usize], normalise: bool, now: Instant) -> Message {
         let id = shard.next_id();
         let draft = session.envelope().and_then(|envelope| {
-            let form = if session.is_chunked() { Form::Plain } else { Form::Dotted };
-            plan(shard, session, envelope, routes, Plan::new(id.as_str(), form, normalise))
+            let form = if session.is_chunked() {
+                Form::Plain
+            } else {
+                Form::Dotted
+            };
+            plan(
+                shard,
+                session,
+                envelope,
+                routes,
+                Plan::new(id.as_str(), form, normalise),
+            )
         });
-        let buffer = if draft.is_some() { shard.spare_buffer() } else { Vec::new() };
-        Message { id, begun: now, draft, buffer, failure: None }
+        let buffer = if draft.is_some() {
+            shard.spare_buffer()
+        } else {
+            Vec::new()
+        };
+        Message {
+            id,
+            begun: now,
+            draft,
+            buffer,
+            failure: None,
+        }
     }
 
     /// Takes content. Where every route throws mail away, nothing is kept.
@@ -69,7 +89,12 @@ impl Message {
 
     /// Whether a piece should go to the workers before more is read.
     pub fn has_a_piece(&self, shard: &Shard) -> bool {
-        self.buffer.len() >= if shard.is_short_of_memory() { PIECE_WHEN_SHORT } else { PIECE }
+        self.buffer.len()
+            >= if shard.is_short_of_memory() {
+                PIECE_WHEN_SHORT
+            } else {
+                PIECE
+            }
     }
 
     /// Whether custody has to be waited for: there is something to write, or writing has failed.
@@ -121,7 +146,13 @@ fn plan(shard: &Shard, session: &Session, envelope: &Envelope, routes: &[usize],
         let Destination::Maildir(template) = destination else {
             continue;
         };
-        let theirs = || routes.iter().zip(&envelope.recipients).filter(|(r, _)| **r == route).map(|(_, r)| &r.forward_path);
+        let theirs = || {
+            routes
+                .iter()
+                .zip(&envelope.recipients)
+                .filter(|(r, _)| **r == route)
+                .map(|(_, r)| &r.forward_path)
+        };
         if theirs().next().is_none() {
             continue;
         }
@@ -175,12 +206,24 @@ impl Shard {
 
     fn submit(&self, request: Request, ticket: Ticket) {
         let callback = Arc::clone(&self.file_replies);
-        self.pool.submit(request, ReplyTo { callback, ticket: pack(ticket) });
+        self.pool.submit(
+            request,
+            ReplyTo {
+                callback,
+                ticket: pack(ticket),
+            },
+        );
     }
 
     /// Removes what a message has written so far.
     pub(super) fn abandon(&self, draft: Draft) {
-        self.submit(Request::Abandon(draft), Ticket { slot: u32::MAX, generation: u32::MAX });
+        self.submit(
+            Request::Abandon(draft),
+            Ticket {
+                slot: u32::MAX,
+                generation: u32::MAX,
+            },
+        );
     }
 }
 
@@ -191,7 +234,10 @@ pub(super) fn pack(ticket: Ticket) -> maildir::Ticket {
 
 /// The reverse of [`pack`].
 pub(super) fn unpack(ticket: maildir::Ticket) -> Ticket {
-    Ticket { slot: (ticket.0 >> 32) as u32, generation: ticket.0 as u32 }
+    Ticket {
+        slot: (ticket.0 >> 32) as u32,
+        generation: ticket.0 as u32,
+    }
 }
 
 /// Whether content is to be normalised on its way into files.

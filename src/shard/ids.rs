@@ -25,7 +25,11 @@ pub struct Ids {
 impl Ids {
     /// For the shard with this index.
     pub fn new(shard: usize) -> Ids {
-        Ids { shard: shard as u64 & ((1 << SHARD_BITS) - 1), millis: 0, count: 0 }
+        Ids {
+            shard: shard as u64 & ((1 << SHARD_BITS) - 1),
+            millis: 0,
+            count: 0,
+        }
     }
 
     /// The next id. Should the clock stand still or step back, the count goes on and then the millisecond does.

@@ -75,7 +75,11 @@ pub fn bind(binding: &Arc<str>, address: SocketAddr, count: usize) -> io::Result
         if let Some(real) = socket.local_addr()?.as_socket() {
             address = real;
         }
-        sockets.push(BoundSocket { binding: binding.clone(), address, socket: socket.into() });
+        sockets.push(BoundSocket {
+            binding: binding.clone(),
+            address,
+            socket: socket.into(),
+        });
     }
     Ok(sockets)
 }
@@ -109,12 +113,20 @@ impl Listener {
 impl Shard {
     /// Starts accepting from a socket.
     pub(super) fn listen(self: &Rc<Self>, bound: BoundSocket) -> io::Result<()> {
-        let BoundSocket { binding, address, socket } = bound;
+        let BoundSocket {
+            binding,
+            address,
+            socket,
+        } = bound;
         let twin = socket.try_clone()?;
         // SAFETY: the number was taken out of an `OwnedFd`, so it is an open descriptor that nobody else will close, and
         // it is a listening TCP socket, which is what `TcpListener` expects.
         let waiting = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
-        let listener = Rc::new(Listener { binding, address, socket: twin });
+        let listener = Rc::new(Listener {
+            binding,
+            address,
+            socket: twin,
+        });
         self.listeners.borrow_mut().push(listener.clone());
         let shard = self.clone();
         glommio::spawn_local(async move {
@@ -143,7 +155,9 @@ impl Shard {
                     Err(_) => self.metrics.count(Counter::AcceptErrors),
                 },
                 Err(error) => {
-                    let errno = io::Error::from(error).raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+                    let errno = io::Error::from(error)
+                        .raw_os_error()
+                        .map_or(Errno::IO, Errno::from_raw_os_error);
                     if !self.rests_after(errno).await {
                         return;
                     }
@@ -175,11 +189,21 @@ impl Shard {
             return refuse_now(&stream, Event::BindingNotConfigured.wire());
         };
         let proxied = binding.proxy_protocol && binding.proxy_from.contains(peer.ip());
-        let claim =
-            if proxied { self.admit_proxy(&binding, peer.ip()) } else { self.admit(&settings, &binding, peer.ip()) };
+        let claim = if proxied {
+            self.admit_proxy(&binding, peer.ip())
+        } else {
+            self.admit(&settings, &binding, peer.ip())
+        };
         match claim {
             Ok(claim) => {
-                let arrival = Arrival { stream, peer, settings, binding, claim, opened };
+                let arrival = Arrival {
+                    stream,
+                    peer,
+                    settings,
+                    binding,
+                    claim,
+                    opened,
+                };
                 if proxied {
                     self.spawn(connection::serve_proxied(self.clone(), arrival));
                 } else {
@@ -197,7 +221,12 @@ impl Shard {
         }
         let limits = &binding.terms.limits;
         self.column
-            .claim(binding.connection_scope, Source::of(proxy), limits.max_connections, u64::MAX)
+            .claim(
+                binding.connection_scope,
+                Source::of(proxy),
+                limits.max_connections,
+                u64::MAX,
+            )
             .map_err(|refusal| match refusal {
                 Refusal::Total => Event::ConnectionCountExceeded,
                 Refusal::PerSource => Event::ConnectionCountPerSource,
@@ -270,7 +299,11 @@ impl Shard {
     fn complain_once_a_minute(&self, what: &str, errno: Errno) {
         let minute = clock::unix_millis() / 60_000;
         if self.complained.replace(minute) != minute {
-            self.lines.borrow_mut().line(clock::wall(), Level::Error, what).display("error", errno).done();
+            self.lines
+                .borrow_mut()
+                .line(clock::wall(), Level::Error, what)
+                .display("error", errno)
+                .done();
         }
     }
 }
@@ -297,7 +330,11 @@ fn refuse_now(stream: &TcpStream, line: &[u8]) {
 }
 
 fn reply_code(event: Event) -> u16 {
-    event.text().get(..3).and_then(|code| code.parse().ok()).unwrap_or_default()
+    event
+        .text()
+        .get(..3)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or_default()
 }
 
 /// Accepts whoever waits; none where nobody does.

@@ -151,7 +151,9 @@ struct Shard {
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shard").field("live", &self.slots.live()).finish_non_exhaustive()
+        f.debug_struct("Shard")
+            .field("live", &self.slots.live())
+            .finish_non_exhaustive()
     }
 }
 
@@ -161,16 +163,18 @@ impl std::fmt::Debug for Shard {
 ///
 /// Where the thread could not be made.
 pub fn start(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("shard-{}", seed.index)).spawn(move || {
-        // glommio panics on some kernels where it should say no.
-        match std::panic::catch_unwind(|| executor(seed.cpu)) {
-            Ok(Ok(executor)) => {
-                executor.run(run(seed, started));
+    std::thread::Builder::new()
+        .name(format!("shard-{}", seed.index))
+        .spawn(move || {
+            // glommio panics on some kernels where it should say no.
+            match std::panic::catch_unwind(|| executor(seed.cpu)) {
+                Ok(Ok(executor)) => {
+                    executor.run(run(seed, started));
+                }
+                Ok(Err(error)) => drop(started.send(Err(error.to_string()))),
+                Err(_) => drop(started.send(Err("io_uring is not available".into()))),
             }
-            Ok(Err(error)) => drop(started.send(Err(error.to_string()))),
-            Err(_) => drop(started.send(Err("io_uring is not available".into()))),
-        }
-    })
+        })
 }
 
 fn executor(cpu: usize) -> Result<LocalExecutor, glommio::GlommioError<()>> {
@@ -184,8 +188,22 @@ fn executor(cpu: usize) -> Result<LocalExecutor, glommio::GlommioError<()>> {
 }
 
 async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
-    let Seed { index, settings, sockets, column, rates, owed, pool, asker, inbox, lines, metrics, heartbeats, epoch, .. } =
-        seed;
+    let Seed {
+        index,
+        settings,
+        sockets,
+        column,
+        rates,
+        owed,
+        pool,
+        asker,
+        inbox,
+        lines,
+        metrics,
+        heartbeats,
+        epoch,
+        ..
+    } = seed;
     // The first sleep of an executor registers a memory barrier, which takes up to 80 ms: before clients come.
     Timer::new(Duration::from_millis(1)).await;
     let replies = inbox.clone();
@@ -220,6 +238,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         }
     }
     let _ = started.send(Ok(()));
+    drop(started);
     while !shard.is_finished() {
         let now = clock::now();
         heartbeats.beat(index, now);
@@ -250,7 +269,11 @@ impl Shard {
                     }
                 }
                 Notice::Done(ticket, done) => self.file_work_done(delivery::unpack(ticket), done),
-                Notice::Reload { settings, sockets, keep } => self.reload(settings, sockets, &keep),
+                Notice::Reload {
+                    settings,
+                    sockets,
+                    keep,
+                } => self.reload(settings, sockets, &keep),
                 Notice::Drain => {
                     self.draining.set(true);
                     self.slots.raise(Alarm::Drain);
@@ -283,7 +306,10 @@ impl Shard {
     ) {
         *self.settings.borrow_mut() = Rc::new(settings);
         for listener in self.listeners.borrow().iter() {
-            if !keep.iter().any(|(binding, address)| *binding == listener.binding && *address == listener.address) {
+            if !keep
+                .iter()
+                .any(|(binding, address)| *binding == listener.binding && *address == listener.address)
+            {
                 listener.shut();
             }
         }

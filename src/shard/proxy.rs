@@ -24,7 +24,11 @@ pub enum Header {
 pub fn header(input: &[u8]) -> Header {
     let result = HeaderResult::parse(input);
     if result.is_incomplete() {
-        return if input.len() < MAX_HEADER { Header::Incomplete } else { Header::Invalid };
+        return if input.len() < MAX_HEADER {
+            Header::Incomplete
+        } else {
+            Header::Invalid
+        };
     }
     let (length, client) = match &result {
         HeaderResult::V1(Ok(header)) => (
@@ -68,7 +72,10 @@ mod tests {
     #[test]
     fn version_1_names_its_client_wherever_it_is_cut() {
         let line = b"PROXY TCP4 192.0.2.7 127.0.0.1 12345 25\r\n";
-        assert_eq!(header(line), Header::Whole(line.len(), Some("192.0.2.7".parse().unwrap())));
+        assert_eq!(
+            header(line),
+            Header::Whole(line.len(), Some("192.0.2.7".parse().unwrap()))
+        );
         let line6 = b"PROXY TCP6 2001:db8::1 ::1 12345 25\r\nEHLO x\r\n";
         assert_eq!(header(line6), Header::Whole(37, Some("2001:db8::1".parse().unwrap())));
         every_prefix_is_incomplete(line);
@@ -86,7 +93,11 @@ mod tests {
 
     #[test]
     fn what_is_no_header_or_too_long_is_refused() {
-        for input in [&b"EHLO client.test\r\n"[..], b"PROXY TCP4 nonsense\r\n", b"PROXY TCP4 192.0.2.7 127.0.0.1 99999 25\r\n"] {
+        for input in [
+            &b"EHLO client.test\r\n"[..],
+            b"PROXY TCP4 nonsense\r\n",
+            b"PROXY TCP4 192.0.2.7 127.0.0.1 99999 25\r\n",
+        ] {
             assert_eq!(header(input), Header::Invalid, "{}", String::from_utf8_lossy(input));
         }
         assert_eq!(header(&[b'P'; 2000]), Header::Invalid);

@@ -68,7 +68,12 @@ pub struct Seat {
 impl Slots {
     /// An empty table whose wheel starts at `now`.
     pub fn new(now: Instant) -> Rc<Slots> {
-        Rc::new(Slots(RefCell::new(Table { entries: Vec::new(), free: Vec::new(), wheel: TimerWheel::new(now), live: 0 })))
+        Rc::new(Slots(RefCell::new(Table {
+            entries: Vec::new(),
+            free: Vec::new(),
+            wheel: TimerWheel::new(now),
+            live: 0,
+        })))
     }
 
     /// A place for a new connection that must look up at `deadline` at the latest.
@@ -93,7 +98,14 @@ impl Slots {
             generation = entry.generation;
         }
         table.remind(number, deadline);
-        Seat { slots: self.clone(), slot, ticket: Ticket { slot: number, generation } }
+        Seat {
+            slots: self.clone(),
+            slot,
+            ticket: Ticket {
+                slot: number,
+                generation,
+            },
+        }
     }
 
     /// How many connections there are.
@@ -104,7 +116,10 @@ impl Slots {
     /// The connection that holds `ticket`, if it still does.
     pub fn find(&self, ticket: Ticket) -> Option<Rc<Slot>> {
         let table = self.0.borrow();
-        let entry = table.entries.get(ticket.slot as usize).filter(|e| e.generation == ticket.generation)?;
+        let entry = table
+            .entries
+            .get(ticket.slot as usize)
+            .filter(|e| e.generation == ticket.generation)?;
         entry.slot.clone()
     }
 
@@ -220,7 +235,12 @@ impl Slot {
 
     /// Waits for the block lists or an alarm.
     pub async fn listing(&self) -> Result<Listing, Alarm> {
-        poll_fn(|cx| self.wait_for(cx, || self.known_listing().map(Ok).or_else(|| self.alarm.take().map(Err)))).await
+        poll_fn(|cx| {
+            self.wait_for(cx, || {
+                self.known_listing().map(Ok).or_else(|| self.alarm.take().map(Err))
+            })
+        })
+        .await
     }
 
     /// The block lists' word, where it is in.
@@ -331,9 +351,12 @@ mod tests {
         let start = Instant::now();
         let slots = Slots::new(start);
         let seat = slots.seat(start);
-        for (alarm, holds) in
-            [(Alarm::Drain, Alarm::Drain), (Alarm::Deadline, Alarm::Drain), (Alarm::Stop, Alarm::Stop), (Alarm::Drain, Alarm::Stop)]
-        {
+        for (alarm, holds) in [
+            (Alarm::Drain, Alarm::Drain),
+            (Alarm::Deadline, Alarm::Drain),
+            (Alarm::Stop, Alarm::Stop),
+            (Alarm::Drain, Alarm::Stop),
+        ] {
             slots.raise(alarm);
             assert_eq!(seat.slot().alarm.get(), Some(holds));
         }

@@ -1,5 +1,5 @@
-//! Command lines: the verbs, how long their lines may be, which one a line has (RFC 5321 section 4.1). The arguments of each
-//! verb are read by the functions named like it.
+//! Command lines: the verbs, how long their lines may be, which one a line has (RFC 5321 section 4.1). The arguments of
+//! each verb are read by the functions named like it.
 //!
 //! Promises: takes any octets, never panics, allocates nothing here. Lives on the thread of its session.
 
@@ -152,15 +152,16 @@ const fn packed(word: &[u8]) -> u64 {
     number
 }
 
-/// Whether the first octets of a line are another protocol's: HTTP, SSH, a PROXY header, a TLS or SSL ClientHello. They come
-/// from scanners, from wrong ports, and from browsers made to post mail (ALPACA). Also for the front of a line that is
-/// not finished: a ClientHello has no line end.
+/// Whether the first octets of a line are another protocol's: HTTP, SSH, a PROXY header, a TLS or SSL ClientHello. They
+/// come from scanners, from wrong ports, and from browsers made to post mail (ALPACA). Also for the front of a line
+/// that is not finished: a ClientHello has no line end.
 pub fn is_foreign(line: &[u8]) -> bool {
     const METHODS: [&[u8]; 9] = [
         b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS", b"DELETE", b"TRACE", b"PATCH",
     ];
     match line {
-        // TLS handshake record; the first octets of a PROXY v2 signature, whole or what lines leave of it; SSLv2 ClientHello.
+        // TLS handshake record; the first octets of a PROXY v2 signature, whole or what lines leave of it; SSLv2
+        // ClientHello.
         [0x16 | b'\r' | 0, ..] | [0x80..=0xff, _, 1, ..] => return true,
         _ => {}
     }

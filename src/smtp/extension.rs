@@ -1,6 +1,8 @@
-//! The service extensions: their EHLO keywords, and which of them a binding offers ([MS-OXSMTP] 3.2.5, RFC 5321 section 2.2).
+//! The service extensions: their EHLO keywords, and which of them a binding offers ([MS-OXSMTP] 3.2.5, RFC 5321 section
+//! 2.2).
 //!
-//! Promises: an [`Offered`] never holds an extension without the one that it stands on. Pure data; lives on every thread.
+//! Promises: an [`Offered`] never holds an extension without the one that it stands on. Pure data; lives on every
+//! thread.
 
 use std::borrow::Cow;
 
@@ -94,8 +96,8 @@ pub struct Offered(u16);
 const STANDS_ON: [(Extension, Extension); 2] = [(BinaryMime, Chunking), (SmtpUtf8, EightBitMime)];
 
 impl Offered {
-    /// What a binding offers: everything of the edition but what is switched `off`, XEXCH50 where the operator wants it.
-    /// STARTTLS and AUTH depend on more than the binding: [`Offered::with`] adds them.
+    /// What a binding offers: everything of the edition but what is switched `off`, XEXCH50 where the operator wants
+    /// it. STARTTLS and AUTH depend on more than the binding: [`Offered::with`] adds them.
     pub fn of(edition: Edition, off: &[Extension], xexch50: bool) -> Offered {
         let in_edition = |e: Extension| match e {
             StartTls | Auth => false,

@@ -1,7 +1,7 @@
 //! The parameters of MAIL and RCPT: SIZE, BODY, RET, ENVID, SMTPUTF8, AUTH; NOTIFY, ORCPT (RFC 5321 section 4.1.2).
 //!
-//! Promises: a parameter whose extension is not offered is unknown; each at most once; values are checked to the octet, so
-//! that none can break a line of a header, a log or a report. Allocates only the values that are kept. Lives on the
+//! Promises: a parameter whose extension is not offered is unknown; each at most once; values are checked to the octet,
+//! so that none can break a line of a header, a log or a report. Allocates only the values that are kept. Lives on the
 //! thread of its session.
 
 use super::envelope::{Body, MailParameters, Notify, RcptParameters, Ret};
@@ -171,7 +171,8 @@ fn notify(value: &[u8]) -> Result<Notify, Reply> {
     })
 }
 
-/// RFC 3461 section 4.2: an address type, `;`, an address in xtext. RFC 6533 section 3: or of type utf-8, in its own code.
+/// RFC 3461 section 4.2: an address type, `;`, an address in xtext. RFC 6533 section 3: or of type utf-8, in its own
+/// code.
 fn orcpt(value: &[u8], smtputf8: bool) -> Result<Box<str>, Reply> {
     let split = value.iter().position(|&octet| octet == b';').ok_or(INVALID)?;
     let kind = value.get(..split).unwrap_or_default();
@@ -239,9 +240,12 @@ mod tests {
     fn what_is_unknown_twice_or_not_valid_is_refused() {
         let long = format!(" ENVID={}", "x".repeat(101));
         let rests = "X|X=1|=|=1|SIZE|SIZE=|SIZE==1|SIZE=1=|SIZE=-1|SIZE=+1|SIZE=1k|SIZE=0x1|SIZE=18446744073709551616|\
-                     SIZE=000000000000000000001|SIZE=1 SIZE=1|BODY|BODY=|BODY=8BIT|BODY=7BIT body=7BIT|RET=NO|RET=FULL RET=FULL|\
-                     ENVID=|ENVID=a ENVID=b|ENVID=a+2b|ENVID=a+2|ENVID=a+|ENVID=a=b|ENVID=a\tb|ENVID=a+0D+0Ab|ENVID=a+00|\
-                     ENVID=\u{e9}|SMTPUTF8=|SMTPUTF8=1|SMTPUTF8 SMTPUTF8|AUTH=<>|NOTIFY=NEVER|ORCPT=rfc822;a|S\u{130}ZE=1";
+                     SIZE=000000000000000000001|SIZE=1 SIZE=1|BODY|BODY=|BODY=8BIT|BODY=7BIT body=7BIT|RET=NO|\
+                     RET=FULL RET=FULL|\
+                     ENVID=|ENVID=a ENVID=b|ENVID=a+2b|ENVID=a+2|ENVID=a+|ENVID=a=b|ENVID=a\tb|ENVID=a+0D+0Ab|\
+                     ENVID=a+00|\
+                     ENVID=\u{e9}|SMTPUTF8=|SMTPUTF8=1|SMTPUTF8 SMTPUTF8|AUTH=<>|NOTIFY=NEVER|\
+                     ORCPT=rfc822;a|S\u{130}ZE=1";
         for rest in rests.split('|').chain([long.as_str()]) {
             assert_eq!(mailed(rest), Err(Reply::InvalidArguments), "{rest:?}");
         }
@@ -327,7 +331,8 @@ mod tests {
             assert_eq!(orcpt(value, false), Err(Reply::NeedSmtpUtf8));
         }
         let long = format!("rfc822;{}", "x".repeat(494));
-        let values = "a@b|;a@b|rfc822;|rfc 822;a|rfc;822;+a|r(c);a|\u{e9};a@b|rfc822;\u{e9}@b|rfc822;a=b|rfc822;a+0D+0Ab|rfc822;a+00|\
+        let values = "a@b|;a@b|rfc822;|rfc 822;a|rfc;822;+a|r(c);a|\u{e9};a@b|rfc822;\u{e9}@b|rfc822;a=b|\
+                      rfc822;a+0D+0Ab|rfc822;a+00|\
                       rfc822;a+7F|rfc822;a+80|rfc822;a\0|utf-8;\u{85}";
         let embedded =
             r"\x{0A}|\x{A}|\x{00}|\x{7F}|\x{85}|\x{41}|\x{0E9}|\x{e9}|\x{D800}|\x{110000}|\x{E9|\x{}|\|\y|\x{E9}+2B";

@@ -1,7 +1,7 @@
 //! The Received field of this hop (RFC 5321 section 4.4).
 //!
-//! Promises: whatever the client said, the field is well formed: no raw octet of the network that could end the line, close
-//! a comment or begin another clause; every line under 998 octets. Lives on the thread of its session.
+//! Promises: whatever the client said, the field is well formed: no raw octet of the network that could end the line,
+//! close a comment or begin another clause; every line under 998 octets. Lives on the thread of its session.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -121,9 +121,9 @@ pub fn write(out: &mut Vec<u8>, trace: &Trace<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A domain in A-labels, an address literal in its brackets. Of anything else letters, digits, `.`, `-`, `_` and `:` stay, the
-/// rest becomes `?`, within a literal too (its grammar has semicolons and parentheses, its readers may not): what the
-/// client said can be recognised, and is no syntax.
+/// A domain in A-labels, an address literal in its brackets. Of anything else letters, digits, `.`, `-`, `_` and `:`
+/// stay, the rest becomes `?`, within a literal too (its grammar has semicolons and parentheses, its readers may not):
+/// what the client said can be recognised, and is no syntax.
 fn hello_name(out: &mut Vec<u8>, hello: &str) {
     if grammar::is_domain(hello) {
         out.extend_from_slice(domain_key(hello).as_bytes());
@@ -186,7 +186,8 @@ mod tests {
                 recipient: Some("a@b.test"),
                 ..TRACE
             }),
-            "Received: from client.test ([192.0.2.7])\r\n\tby mx.test (postern) with ESMTP id 01AB\r\n\tfor <a@b.test>; \
+            "Received: from client.test ([192.0.2.7])\r\n\tby mx.test (postern) with ESMTP id 01AB\r\n\t\
+             for <a@b.test>; \
              Sat, 21 Nov 2026 01:00:00 +0000\r\n"
         );
         assert_eq!(

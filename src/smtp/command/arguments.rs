@@ -1,8 +1,8 @@
 //! The arguments of commands: `FROM:<path>`, the size of a chunk, the name after EHLO (RFC 5321 section 4.1).
 //!
-//! Promises: takes any octets and never panics; allocates nothing but the parts of an envelope; a control character in an
-//! argument is refused wherever it stands. What is refused comes back as the [`Reply`] to send. Lives on the thread of
-//! its session.
+//! Promises: takes any octets and never panics; allocates nothing but the parts of an envelope; a control character in
+//! an argument is refused wherever it stands. What is refused comes back as the [`Reply`] to send. Lives on the thread
+//! of its session.
 
 use crate::smtp::envelope::{MailParameters, RcptParameters};
 use crate::smtp::extension::{Extension, Offered};
@@ -52,8 +52,8 @@ pub fn rcpt(args: &[u8], offered: Offered, smtputf8: bool) -> Result<(ForwardPat
     Ok((path, parameters::rcpt(rest, offered, smtputf8)?))
 }
 
-/// What follows `FROM:` or `TO:`. The grammar has no space before the `<`; clients send one or more, and every server in
-/// use takes them (RFC 5321 section 3.3 calls it a common error), so they are passed over.
+/// What follows `FROM:` or `TO:`. The grammar has no space before the `<`; clients send one or more, and the servers
+/// in wide use take them (RFC 5321 section 3.3 calls it a common error), so they are passed over.
 fn after_label<'a>(args: &'a [u8], label: &[u8]) -> Result<&'a [u8], Reply> {
     match args.split_at_checked(label.len()) {
         Some((head, path)) if head.eq_ignore_ascii_case(label) => Ok(trim_spaces(path)),
@@ -86,8 +86,8 @@ pub struct Chunk {
     pub last: bool,
 }
 
-/// The arguments of BDAT: `size` or `size LAST` (RFC 3030 section 2). What cannot be read exactly is refused, never guessed: a
-/// wrong size makes content into commands.
+/// The arguments of BDAT: `size` or `size LAST` (RFC 3030 section 2). What cannot be read exactly is refused, never
+/// guessed: a wrong size makes content into commands.
 pub fn bdat(args: &[u8]) -> Result<Chunk, Reply> {
     let (size, last) = match args.iter().position(|&octet| octet == b' ') {
         None => (args, false),
@@ -268,7 +268,7 @@ mod tests {
             "5LAST",
             "5\tLAST",
             "5 LAST\0",
-            "\05",
+            "\x005",
             "5\0",
             "\u{665}",
             "1,000",

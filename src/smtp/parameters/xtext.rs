@@ -1,7 +1,7 @@
 //! The codes for values that may be any text: xtext (RFC 3461 section 4), and the one of RFC 6533 for UTF-8 addresses.
 //!
-//! Promises: what passes here neither is nor stands for a control character, so no report, header field or log line can be
-//! broken through it. Reads each octet once, allocates nothing. Lives on the thread of its session.
+//! Promises: what passes here neither is nor stands for a control character but a tab, so no report, header field or
+//! log line can be broken through it. Reads each octet once, allocates nothing. Lives on the thread of its session.
 
 /// xtext (RFC 3461 section 4): printable ASCII without `+` and `=`, and `+HH` in upper case. What it stands for must be
 /// printable too, or a tab (sections 4.2 and 4.4): so no line end can come into a report through it.
@@ -51,8 +51,8 @@ pub fn is_utf8_addr(text: &str) -> bool {
     true
 }
 
-/// What follows `\x{HEX}`, where HEX is a code point in upper case that needs to be written so: not printable ASCII other
-/// than `+`, `=`, `\`, space and DEL. Control characters are refused as in xtext.
+/// What follows `\x{HEX}`, where HEX is a code point in upper case that needs to be written so: not printable ASCII
+/// other than `+`, `=`, `\` and space. Control characters are refused as in xtext.
 fn embedded(text: &str) -> Option<&str> {
     let (hex, rest) = text.strip_prefix("\\x{")?.split_once('}')?;
     if !(2..=6).contains(&hex.len())

@@ -1,8 +1,9 @@
 //! The grammar of paths, octet by octet: how long is the local-part, the domain, the source route at the front of this
 //! slice (RFC 5321 section 4.1.2, RFC 6531 section 3.3)?
 //!
-//! Promises: reads each octet once, allocates only for domains with octets above 127, never panics. Octets above 127 are
-//! taken where RFC 6531 has UTF-8; that they are UTF-8 at all is for the caller to check first. Lives on every thread.
+//! Promises: reads each octet once, allocates only for domains with octets above 127, never panics. Octets above 127
+//! are taken where RFC 6531 has UTF-8; that they are UTF-8 at all is for the caller to check. Lives on every
+//! thread.
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -108,8 +109,8 @@ fn domain_or_literal(b: &[u8]) -> Option<usize> {
     }
 }
 
-/// Letters, digits, hyphens and dots; a label neither begins nor ends with a hyphen (RFC 5321 section 4.1.2). No
-/// underscore: hosts have none, and no mail exchanger was ever found that needs it.
+/// Letters, digits, hyphens and dots; a label neither begins nor ends with a hyphen; no dot at the end (RFC 5321
+/// sections 2.3.5 and 4.1.2). An underscore is refused: it is in names of the DNS, but in none of a host.
 fn domain_name(b: &[u8]) -> Option<usize> {
     let (mut label, mut ascii, mut all_ascii, mut last, mut n) = (0, true, true, b'.', 0);
     for &octet in b {
@@ -135,8 +136,9 @@ fn domain_name(b: &[u8]) -> Option<usize> {
     Some(n)
 }
 
-/// `[1.2.3.4]`, `[IPv6:...]`, `[tag:content]` (RFC 5321 section 4.1.3). An IPv6 address without its tag is of the third form:
-/// the grammar cannot tell, and no domain list will ever have it.
+/// `[1.2.3.4]`, `[IPv6:...]`, `[tag:content]` (RFC 5321 section 4.1.3). An IPv6 address without its tag is of the third
+/// form, by the grammar. Snum of more digits than its number needs is refused: `010` is 8 to some readers and 10 to
+/// others.
 fn literal(b: &[u8]) -> Option<usize> {
     let end = b.iter().take(MAX_DOMAIN).position(|&octet| octet == b']')?;
     let inner = std::str::from_utf8(b.get(1..end)?).ok()?;
@@ -165,8 +167,8 @@ pub fn is_literal(name: &str) -> bool {
     name.starts_with('[') && literal(name.as_bytes()) == Some(name.len())
 }
 
-/// A domain with octets above 127 in A-labels and lower case (RFC 5890 section 2.3.2.1, mapped as UTS 46 says); none where
-/// it has no such form. A label that only mapping makes plain ASCII (full-width letters, the Kelvin sign, an
+/// A domain with octets above 127 in A-labels and lower case (RFC 5890 section 2.3.2.1, mapped as UTS 46 says); none
+/// where it has no such form. A label that only mapping makes plain ASCII (full-width letters, the Kelvin sign, an
 /// ideographic full stop) is no U-label and refused: it would be one name to us and another one to the next hop.
 pub fn a_labels(domain: &str) -> Option<Cow<'_, str>> {
     let converted = Uts46::new()

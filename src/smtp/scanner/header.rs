@@ -176,3 +176,58 @@ impl Header {
 fn is_blank(octet: u8) -> bool {
     octet == b' ' || octet == b'\t'
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::smtp::scanner::Scanner;
+
+    fn received(header: &str) -> u64 {
+        let mut scanner = Scanner::new(Arc::from("mx.example"));
+        scanner.chunk(header.as_bytes());
+        scanner.finish();
+        scanner.received()
+    }
+
+    #[test]
+    fn received_is_known_in_any_case_folded_and_with_blanks_before_its_colon() {
+        for field in [
+            "Received: x",
+            "RECEIVED:",
+            "received \t:x",
+            "Received:\r\n\tfrom a\r\n by b",
+            "Received \r\n : x",
+        ] {
+            assert_eq!(received(&format!("{field}\r\n\r\n")), 1, "{field}");
+            assert_eq!(received(&format!("A: b\r\n{field}\r\n{field}")), 2, "{field}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_received_is_not_counted() {
+        for field in [
+            "X-Received: x",
+            "Received-SPF: pass",
+            "Received",
+            "Receive: x",
+            " Received: x",
+            "A: Received: x",
+            "A: b\r\n Received: x",
+            "Received x: y",
+        ] {
+            assert_eq!(received(&format!("{field}\r\n\r\n")), 0, "{field}");
+        }
+    }
+
+    #[test]
+    fn received_in_the_body_is_not_counted() {
+        assert_eq!(received("Received: a\r\n\r\nReceived: b\r\n\r\nReceived: c\r\n"), 1);
+        assert_eq!(received("\r\nReceived: b\r\n"), 0);
+    }
+
+    #[test]
+    fn a_megabyte_of_received_fields_is_counted_to_the_last() {
+        assert_eq!(received(&"Received: by mx.example; now\r\n".repeat(40_000)), 40_000);
+    }
+}

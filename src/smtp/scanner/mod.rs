@@ -20,6 +20,8 @@
 mod body;
 mod header;
 mod received_by;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -20,10 +20,7 @@ pub(super) struct By {
     escaped: bool,
     /// Octets of the current word.
     word: usize,
-    /// Whether the current word is `by` so far, and whether it is our name so far.
     like: Like,
-    /// Whether the word before was `by`.
-    after_by: bool,
     names_us: bool,
 }
 
@@ -35,9 +32,11 @@ enum Place {
     Comment(u64),
 }
 
+/// What the current word may still become.
 #[derive(Clone, Copy, Debug)]
 struct Like {
     by: bool,
+    /// Our name, with `by` as the word before.
     own_name: bool,
 }
 
@@ -53,10 +52,12 @@ const ENDS_WORD: [bool; 256] = {
     ends
 };
 
-const NEW_WORD: Like = Like {
+const FIRST_WORD: Like = Like {
     by: true,
-    own_name: true,
+    own_name: false,
 };
+
+const BY: &[u8] = b"by";
 
 impl By {
     pub(super) fn new(own_name: Arc<str>) -> By {
@@ -65,8 +66,7 @@ impl By {
             place: Place::Words,
             escaped: false,
             word: 0,
-            like: NEW_WORD,
-            after_by: false,
+            like: FIRST_WORD,
             names_us: false,
         }
     }
@@ -76,8 +76,7 @@ impl By {
         self.place = Place::Words;
         self.escaped = false;
         self.word = 0;
-        self.like = NEW_WORD;
-        self.after_by = false;
+        self.like = FIRST_WORD;
         self.names_us = false;
     }
 
@@ -139,7 +138,7 @@ impl By {
             word.get(self.word..end)
                 .is_some_and(|expected| expected.eq_ignore_ascii_case(part))
         };
-        self.like.by = self.like.by && is(b"by");
+        self.like.by = self.like.by && is(BY);
         self.like.own_name = self.like.own_name && is(self.own_name.as_bytes());
         self.word = end;
     }
@@ -148,9 +147,77 @@ impl By {
         if self.word == 0 {
             return;
         }
-        self.names_us |= self.after_by && self.like.own_name && self.word == self.own_name.len();
-        self.after_by = self.like.by && self.word == 2;
+        self.names_us |= self.like.own_name && self.word == self.own_name.len();
+        self.like = Like {
+            by: true,
+            own_name: self.like.by && self.word == BY.len(),
+        };
         self.word = 0;
-        self.like = NEW_WORD;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::smtp::scanner::Scanner;
+
+    /// Whether the field is ours, wherever it is cut.
+    fn ours(value: &str) -> bool {
+        let field = format!("Received: {value}\r\n");
+        let count = |cut: usize| {
+            let mut scanner = Scanner::new(Arc::from("mx.example"));
+            scanner.chunk(&field.as_bytes()[..cut]);
+            scanner.chunk(&field.as_bytes()[cut..]);
+            scanner.finish();
+            assert_eq!(scanner.received(), 1);
+            scanner.received_local()
+        };
+        let whole = count(0);
+        for cut in 1..field.len() {
+            assert_eq!(count(cut), whole, "{value} cut at {cut}");
+        }
+        whole == 1
+    }
+
+    #[test]
+    fn a_field_is_ours_by_its_by_clause_in_any_case() {
+        for value in [
+            "from a by mx.example with SMTP id 1; now",
+            "from a BY MX.Example; now",
+            "by mx.example",
+            "from a (b)by(c)mx.example(d)",
+            "from a\r\n\tby\r\n mx.example\r\n id 1",
+            "from a (b (by c) \\) d) by mx.example;now",
+            "from \"by\" (\"by) by mx.example",
+            "from a (b \\x \\\\) by mx.example",
+            "from by (a) by mx.example",
+            "from a by by mx.example",
+        ] {
+            assert!(ours(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn our_name_elsewhere_does_not_make_a_field_ours() {
+        for value in [
+            "from mx.example by other.example",
+            "from a (by mx.example) by other.example",
+            "from \"a by mx.example\" by other.example",
+            "from \"a\\\" by mx.example\" by other.example",
+            "from a by mx.example.org",
+            "from a by mx.exampl",
+            "from a by \"mx.example\"",
+            "from a by other.example for mx.example",
+            "from a (b (c) by mx.example) by other.example",
+            "from a (b \\) by mx.example) by other.example",
+            "from a bymx.example",
+            "from a b mx.example",
+            "from a standby mx.example",
+            "from a (never closed by mx.example",
+            "",
+        ] {
+            assert!(!ours(value), "{value}");
+        }
     }
 }

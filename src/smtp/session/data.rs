@@ -5,10 +5,10 @@
 use std::time::Instant;
 
 use super::{Line, Phase, Point, Session, Step};
+use crate::smtp::BareNewline;
 use crate::smtp::command;
 use crate::smtp::envelope::Body;
 use crate::smtp::oxsmtp::{self, Event, Reply};
-use crate::smtp::BareNewline;
 
 /// A chunk whose octets are still coming.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +82,12 @@ impl Session {
                 None
             }
         };
-        self.phase = Phase::Chunk(OpenChunk { size: chunk.size, left: chunk.size, last: chunk.last, refusal });
+        self.phase = Phase::Chunk(OpenChunk {
+            size: chunk.size,
+            left: chunk.size,
+            last: chunk.last,
+            refusal,
+        });
     }
 
     pub(super) fn chunk(&mut self, input: &[u8], mut chunk: OpenChunk, now: Instant) -> (usize, Option<Step>) {

@@ -12,7 +12,10 @@ impl Session {
             Ok(name) => name,
             Err(reply) => return self.error(reply, Point::Command, now),
         };
-        self.hello = Some(Hello { name: name.into(), esmtp });
+        self.hello = Some(Hello {
+            name: name.into(),
+            esmtp,
+        });
         self.end_transaction(None, None);
         let terms = self.terms.clone();
         if esmtp {

@@ -24,15 +24,27 @@ impl Session {
             Err(reply) => return self.error(reply, Point::Mail, now),
         };
         // RFC 1870 section 6.1: the client has said so itself, so it need not send it first.
-        if parameters.size.is_some_and(|size| size > self.terms.limits.max_message_size) {
+        if parameters
+            .size
+            .is_some_and(|size| size > self.terms.limits.max_message_size)
+        {
             return self.limit(Event::MessageSizeExceeded, Point::Mail, now);
         }
         self.phase = Phase::Asking(Asked::Mail(path, parameters));
     }
 
     pub(super) fn open_transaction(&mut self, reverse_path: ReversePath, mail: MailParameters) {
-        let envelope = Envelope { reverse_path, mail, recipients: Vec::new() };
-        self.transaction = Some(Transaction { envelope, chunked: false, blob: false, discarding: false });
+        let envelope = Envelope {
+            reverse_path,
+            mail,
+            recipients: Vec::new(),
+        };
+        self.transaction = Some(Transaction {
+            envelope,
+            chunked: false,
+            blob: false,
+            discarding: false,
+        });
         self.scanner.reset();
         self.say(Reply::SenderOk);
     }

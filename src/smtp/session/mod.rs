@@ -438,7 +438,9 @@ impl Session {
             if input.len() < MAX_LINE {
                 return (0, Some(Step::Read));
             }
-            self.phase = Phase::Overlong { last: input.last().copied().unwrap_or_default() };
+            self.phase = Phase::Overlong {
+                last: input.last().copied().unwrap_or_default(),
+            };
             return (input.len(), None);
         };
         self.heard = now;
@@ -504,7 +506,9 @@ impl Session {
     /// The rest of a line that is too long for any command: thrown away up to its end, then one reply.
     fn overlong(&mut self, input: &[u8], last: u8, now: Instant) -> (usize, Option<Step>) {
         let Some(end) = memchr(b'\n', input) else {
-            self.phase = Phase::Overlong { last: input.last().copied().unwrap_or(last) };
+            self.phase = Phase::Overlong {
+                last: input.last().copied().unwrap_or(last),
+            };
             return (input.len(), Some(Step::Read));
         };
         self.phase = Phase::Command;
@@ -551,7 +555,13 @@ impl Session {
 
     fn put(&mut self, line: Line, follows: Follows, point: Point, now: Instant) {
         match self.tarpit(point) {
-            Some(delay) => self.delayed = Some(Delayed { until: now + delay, line, follows }),
+            Some(delay) => {
+                self.delayed = Some(Delayed {
+                    until: now + delay,
+                    line,
+                    follows,
+                })
+            }
             None => self.put_now(line, follows),
         }
     }
@@ -631,5 +641,7 @@ impl Asked {
 
 /// The reply code at the start of a line of the table, which has three digits there.
 fn code(wire: &[u8]) -> u16 {
-    wire.iter().take(3).fold(0, |n, digit| n * 10 + u16::from(digit.wrapping_sub(b'0')))
+    wire.iter()
+        .take(3)
+        .fold(0, |n, digit| n * 10 + u16::from(digit.wrapping_sub(b'0')))
 }

@@ -34,7 +34,10 @@ impl Session {
     /// A recipient whose refusal ends the session still belongs into the report (EVENTS: the envelope can be logged).
     pub(super) fn propose_for_report(&mut self, forward_path: ForwardPath, parameters: RcptParameters) {
         if let Some(transaction) = &mut self.transaction {
-            transaction.envelope.recipients.push(Recipient { forward_path, parameters });
+            transaction.envelope.recipients.push(Recipient {
+                forward_path,
+                parameters,
+            });
         }
     }
 }

@@ -1,0 +1,297 @@
+//! One SMTP connection from the client's side, without sockets and without a clock.
+//!
+//! Promises: the same replies lead to the same steps however the stream is cut (split inside a line, several in one
+//! segment); what to send next follows from the replies alone. Runs on the one thread of the load source, one value a
+//! connection.
+
+use memchr::memmem;
+
+use crate::reply::{Malformed, ReplyReader};
+
+/// Most octets of the EHLO reply that are kept to look for extensions.
+const EHLO_MAX: usize = 4096;
+
+/// How the client behaves; the same for every connection of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// MAIL, RCPT and DATA leave in one write (RFC 2920), when the server offers it.
+    pub pipelining: bool,
+    /// BDAT in place of DATA (RFC 3030).
+    pub bdat: bool,
+    /// Recipients of a message.
+    pub recipients: u32,
+}
+
+/// Something to write to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// `EHLO name`.
+    Ehlo,
+    /// MAIL, every RCPT and DATA (or BDAT with the content) in one.
+    Envelope,
+    /// MAIL alone.
+    Mail,
+    /// The RCPT of this number alone, from 0.
+    Rcpt(u32),
+    /// DATA alone.
+    Data,
+    /// The content and its end (or BDAT with the content).
+    Content,
+    /// The end of the content alone: what is left to say when DATA was accepted though no recipient was (RFC 2920
+    /// section 3.1).
+    LoneDot,
+    /// RSET, after a transaction that the server may think still open.
+    Reset,
+    /// QUIT.
+    Quit,
+}
+
+/// What became of a message that the server answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every recipient and the content were accepted.
+    Accepted,
+    /// The server refused the sender, a recipient or the content.
+    Refused,
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// QUIT was answered.
+    Quit,
+    /// The greeting or EHLO was refused.
+    TurnedAway,
+    /// The server said 421 in the middle.
+    Shutdown,
+    /// What came is not a reply of SMTP.
+    Malformed,
+    /// BDAT was asked for and the server does not offer CHUNKING.
+    NoChunking,
+}
+
+/// What follows from the octets received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing until the server says more; all input is used.
+    More,
+    /// Write this.
+    Send(Chunk),
+    /// EHLO is accepted: call `begin` or `quit`.
+    Ready,
+    /// The message is over: call `begin` or `quit`.
+    Finished(Outcome),
+    /// Close the connection.
+    Over(Ending),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Greeting,
+    Ehlo,
+    Between,
+    Mail,
+    Rcpt(u32),
+    Data,
+    Content,
+    Reset,
+    Quit,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct Dialogue {
+    stage: Stage,
+    reader: ReplyReader,
+    ehlo: Vec<u8>,
+    lockstep: bool,
+    refused: bool,
+    recipients_accepted: u32,
+}
+
+impl Dialogue {
+    /// A connection that waits for its greeting.
+    pub fn new() -> Self {
+        Self {
+            stage: Stage::Greeting,
+            reader: ReplyReader::default(),
+            ehlo: Vec::new(),
+            lockstep: true,
+            refused: false,
+            recipients_accepted: 0,
+        }
+    }
+
+    /// Back to the start for the next connection, keeping what was allocated.
+    pub fn restart(&mut self) {
+        let ehlo = std::mem::take(&mut self.ehlo);
+        *self = Self { ehlo, ..Self::new() };
+        self.ehlo.clear();
+    }
+
+    /// Whether a message was begun and is not finished.
+    pub fn in_message(&self) -> bool {
+        !matches!(self.stage, Stage::Greeting | Stage::Ehlo | Stage::Between | Stage::Quit)
+    }
+
+    /// Whether the greeting has not come yet.
+    pub fn awaits_greeting(&self) -> bool {
+        self.stage == Stage::Greeting
+    }
+
+    /// Whether only the end of the connection is awaited, so that its close is no loss.
+    pub fn is_quitting(&self) -> bool {
+        self.stage == Stage::Quit
+    }
+
+    /// Whether the server did not offer the pipelining that was asked for.
+    pub fn pipelining_denied(&self, manner: &Manner) -> bool {
+        manner.pipelining && self.lockstep
+    }
+
+    /// Starts a message; to be called after `Ready` or `Finished`.
+    pub fn begin(&mut self) -> Chunk {
+        debug_assert_eq!(self.stage, Stage::Between);
+        self.refused = false;
+        self.recipients_accepted = 0;
+        self.stage = Stage::Mail;
+        if self.lockstep { Chunk::Mail } else { Chunk::Envelope }
+    }
+
+    /// Ends the connection politely; to be called after `Ready` or `Finished`.
+    pub fn quit(&mut self) -> Chunk {
+        debug_assert_eq!(self.stage, Stage::Between);
+        self.stage = Stage::Quit;
+        Chunk::Quit
+    }
+
+    /// Reads replies from `input` up to the first that asks for something; gives the octets used and what it asks for.
+    /// Every reply's code is given to `count`.
+    pub fn receive(&mut self, manner: &Manner, input: &[u8], mut count: impl FnMut(u16)) -> (usize, Step) {
+        let mut used = 0;
+        loop {
+            let rest = input.get(used..).unwrap_or_default();
+            if rest.is_empty() {
+                return (used, Step::More);
+            }
+            let read = self.reader.read(rest);
+            let taken = match read {
+                Ok(Some((_, taken))) => taken,
+                Ok(None) => rest.len(),
+                Err(Malformed) => return (input.len(), Step::Over(Ending::Malformed)),
+            };
+            if self.stage == Stage::Ehlo && self.ehlo.len() + taken <= EHLO_MAX {
+                self.ehlo.extend_from_slice(rest.get(..taken).unwrap_or_default());
+            }
+            used += taken;
+            if let Ok(Some((code, _))) = read {
+                count(code);
+                match self.advance(manner, code) {
+                    Step::More => {}
+                    step => return (used, step),
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self, manner: &Manner, code: u16) -> Step {
+        if code == 421 && !matches!(self.stage, Stage::Greeting | Stage::Quit) {
+            return Step::Over(Ending::Shutdown);
+        }
+        let good = (200..300).contains(&code);
+        match self.stage {
+            Stage::Greeting if good => {
+                self.stage = Stage::Ehlo;
+                Step::Send(Chunk::Ehlo)
+            }
+            Stage::Ehlo if good => self.greeted(manner),
+            Stage::Greeting | Stage::Ehlo => Step::Over(Ending::TurnedAway),
+            Stage::Mail => {
+                self.refused |= !good;
+                if self.refused && self.lockstep {
+                    return self.finish();
+                }
+                self.stage = Stage::Rcpt(0);
+                self.in_lockstep(Chunk::Rcpt(0))
+            }
+            Stage::Rcpt(number) => self.recipient_answered(manner, number, good),
+            Stage::Data if code == 354 => {
+                self.stage = Stage::Content;
+                Step::Send(if self.recipients_accepted == 0 {
+                    Chunk::LoneDot
+                } else {
+                    Chunk::Content
+                })
+            }
+            Stage::Content if good => self.finish(),
+            Stage::Content if !manner.bdat => {
+                self.refused = true;
+                self.finish()
+            }
+            // DATA refused, or BDAT refused: whether the transaction is still open differs between servers.
+            Stage::Data | Stage::Content => self.reset(),
+            Stage::Reset => self.finish(),
+            Stage::Quit => Step::Over(Ending::Quit),
+            // A reply to nothing: the server and we no longer speak of the same command.
+            Stage::Between => Step::Over(Ending::Malformed),
+        }
+    }
+
+    fn greeted(&mut self, manner: &Manner) -> Step {
+        self.stage = Stage::Between;
+        self.ehlo.make_ascii_uppercase();
+        let offers = |keyword: &str| {
+            memmem::find_iter(&self.ehlo, keyword).any(|at| {
+                let before = at.checked_sub(4).and_then(|start| self.ehlo.get(start..at));
+                let after = self.ehlo.get(at + keyword.len());
+                matches!(before, Some([b'2', b'5', b'0', b'-' | b' '])) && matches!(after, Some(b'\r' | b'\n' | b' '))
+            })
+        };
+        self.lockstep = !(manner.pipelining && offers("PIPELINING"));
+        if manner.bdat && !offers("CHUNKING") {
+            return Step::Over(Ending::NoChunking);
+        }
+        Step::Ready
+    }
+
+    fn recipient_answered(&mut self, manner: &Manner, number: u32, good: bool) -> Step {
+        self.recipients_accepted += u32::from(good);
+        self.refused |= !good;
+        let next = number + 1;
+        if next < manner.recipients {
+            self.stage = Stage::Rcpt(next);
+            return self.in_lockstep(Chunk::Rcpt(next));
+        }
+        if self.lockstep && self.recipients_accepted == 0 {
+            return self.reset();
+        }
+        if manner.bdat {
+            self.stage = Stage::Content;
+            return self.in_lockstep(Chunk::Content);
+        }
+        self.stage = Stage::Data;
+        self.in_lockstep(Chunk::Data)
+    }
+
+    fn in_lockstep(&self, chunk: Chunk) -> Step {
+        if self.lockstep { Step::Send(chunk) } else { Step::More }
+    }
+
+    fn reset(&mut self) -> Step {
+        self.refused = true;
+        self.stage = Stage::Reset;
+        Step::Send(Chunk::Reset)
+    }
+
+    fn finish(&mut self) -> Step {
+        self.stage = Stage::Between;
+        Step::Finished(if self.refused {
+            Outcome::Refused
+        } else {
+            Outcome::Accepted
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! Scripts of replies against the steps that they ask for. Pure.
+
+use super::*;
+
+const PIPELINED: Manner = Manner {
+    pipelining: true,
+    bdat: false,
+    recipients: 2,
+};
+const LOCKSTEP: Manner = Manner {
+    pipelining: false,
+    bdat: false,
+    recipients: 2,
+};
+const GREETED: &[u8] = b"220 here\r\n250-here\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 SIZE 100\r\n";
+
+/// Plays `script` cut into pieces of `cut` octets, beginning a message whenever one may begin; gives the steps.
+fn play(manner: Manner, script: &[u8], cut: usize) -> (Vec<Step>, Vec<u16>) {
+    let mut dialogue = Dialogue::new();
+    let (mut steps, mut codes) = (Vec::new(), Vec::new());
+    for piece in script.chunks(cut) {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let (used, step) = dialogue.receive(&manner, rest, |code| codes.push(code));
+            rest = &rest[used..];
+            if step != Step::More {
+                steps.push(step);
+            }
+            if matches!(step, Step::Ready | Step::Finished(_)) {
+                steps.push(Step::Send(dialogue.begin()));
+            }
+        }
+    }
+    (steps, codes)
+}
+
+fn same_however_cut(manner: Manner, replies: &[u8], expected: &[Step]) {
+    let script = [GREETED, replies].concat();
+    for cut in 1..=script.len() {
+        assert_eq!(play(manner, &script, cut).0, expected, "cut into {cut}");
+    }
+}
+
+#[test]
+fn a_pipelined_message_takes_two_writes() {
+    same_however_cut(
+        PIPELINED,
+        b"250 ok\r\n250 ok\r\n250-a\r\n250 ok\r\n354 go\r\n250 taken\r\n",
+        &[
+            Step::Send(Chunk::Ehlo),
+            Step::Ready,
+            Step::Send(Chunk::Envelope),
+            Step::Send(Chunk::Content),
+            Step::Finished(Outcome::Accepted),
+            Step::Send(Chunk::Envelope),
+        ],
+    );
+}
+
+#[test]
+fn without_pipelining_each_command_waits_for_its_reply() {
+    same_however_cut(
+        LOCKSTEP,
+        b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n250\r\n",
+        &[
+            Step::Send(Chunk::Ehlo),
+            Step::Ready,
+            Step::Send(Chunk::Mail),
+            Step::Send(Chunk::Rcpt(0)),
+            Step::Send(Chunk::Rcpt(1)),
+            Step::Send(Chunk::Data),
+            Step::Send(Chunk::Content),
+            Step::Finished(Outcome::Accepted),
+            Step::Send(Chunk::Mail),
+        ],
+    );
+}
+
+#[test]
+fn pipelining_that_is_not_offered_is_not_used() {
+    let script = b"220 here\r\n250 here PIPELINING\r\n";
+    let (steps, _) = play(PIPELINED, script, script.len());
+    assert_eq!(steps.last(), Some(&Step::Send(Chunk::Mail)));
+}
+
+#[test]
+fn bdat_without_chunking_ends_the_connection() {
+    let script = b"220 here\r\n250 here\r\n";
+    let (steps, _) = play(
+        Manner {
+            bdat: true,
+            ..PIPELINED
+        },
+        script,
+        5,
+    );
+    assert_eq!(steps.last(), Some(&Step::Over(Ending::NoChunking)));
+}
+
+#[test]
+fn a_pipelined_bdat_message_takes_one_write() {
+    let start = [Step::Send(Chunk::Ehlo), Step::Ready, Step::Send(Chunk::Envelope)];
+    let end = [Step::Finished(Outcome::Accepted), Step::Send(Chunk::Envelope)];
+    let expected = [&start[..], &end[..]].concat();
+    let manner = Manner {
+        bdat: true,
+        ..PIPELINED
+    };
+    same_however_cut(manner, b"250 ok\r\n250 ok\r\n250 ok\r\n250 taken\r\n", &expected);
+}
+
+#[test]
+fn when_no_recipient_is_accepted_only_the_dot_is_sent() {
+    let (steps, codes) = play(
+        PIPELINED,
+        &[GREETED, b"250 ok\r\n550 no\r\n550 no\r\n354 go\r\n554 none\r\n"].concat(),
+        7,
+    );
+    assert!(steps.contains(&Step::Send(Chunk::LoneDot)));
+    assert!(steps.contains(&Step::Finished(Outcome::Refused)));
+    assert_eq!(codes, [220, 250, 250, 550, 550, 354, 554]);
+}
+
+#[test]
+fn one_refused_recipient_makes_the_message_refused() {
+    let replies = b"250 ok\r\n250 ok\r\n550 no\r\n354 go\r\n250 taken\r\n";
+    let (steps, _) = play(PIPELINED, &[GREETED, replies].concat(), 1000);
+    assert!(steps.contains(&Step::Send(Chunk::Content)));
+    assert!(steps.contains(&Step::Finished(Outcome::Refused)));
+}
+
+#[test]
+fn refused_data_is_followed_by_rset() {
+    let replies = b"250 ok\r\n550 no\r\n550 no\r\n503 none\r\n250 reset\r\n";
+    let (steps, _) = play(PIPELINED, &[GREETED, replies].concat(), 3);
+    assert!(steps.ends_with(&[
+        Step::Send(Chunk::Reset),
+        Step::Finished(Outcome::Refused),
+        Step::Send(Chunk::Envelope)
+    ]));
+}
+
+#[test]
+fn a_refused_greeting_turns_the_client_away() {
+    for script in [&b"421 later\r\n"[..], b"554 never\r\n"] {
+        assert_eq!(play(PIPELINED, script, 2).0, [Step::Over(Ending::TurnedAway)]);
+    }
+}
+
+#[test]
+fn a_421_in_the_middle_ends_the_connection() {
+    let (steps, _) = play(PIPELINED, &[GREETED, b"250 ok\r\n421 bye\r\n"].concat(), 1000);
+    assert_eq!(steps.last(), Some(&Step::Over(Ending::Shutdown)));
+}
+
+#[test]
+fn what_is_no_reply_ends_the_connection() {
+    assert_eq!(
+        play(PIPELINED, b"hello\r\n", 1).0.first(),
+        Some(&Step::Over(Ending::Malformed))
+    );
+}
+
+#[test]
+fn a_restarted_dialogue_forgets_what_the_last_server_offered() {
+    let mut dialogue = Dialogue::new();
+    dialogue.receive(&PIPELINED, b"220 x\r\n", |_| {});
+    dialogue.receive(&PIPELINED, b"250-x\r\n250 PIPELINING\r\n", |_| {});
+    assert!(!dialogue.pipelining_denied(&PIPELINED));
+    dialogue.restart();
+    dialogue.receive(&PIPELINED, b"220 x\r\n", |_| {});
+    dialogue.receive(&PIPELINED, b"250 x\r\n", |_| {});
+    assert!(dialogue.pipelining_denied(&PIPELINED));
+}

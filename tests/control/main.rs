@@ -1,0 +1,8 @@
+//! The control thread from outside: block lists against a scripted name server, the admin pages over HTTP, stand-ins for
+//! silent shards, signals; and what must hold for every log line and for the metrics as text.
+
+mod dns;
+mod lines;
+mod pages;
+mod rig;
+mod shards;
