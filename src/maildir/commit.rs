@@ -3,15 +3,9 @@
 //! Promises: each message succeeds or fails by itself; a panic in the work for one is that one's failure. Runs on a
 //! worker.
 
-use std::{
-    any::Any,
-    collections::BTreeMap,
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
-use super::{Delivered, Draft, Failure, FailureKind, directory, draft::Desk, journal::Journal};
+use super::{Delivered, Draft, Failure, directory, draft::Desk, guarded, journal::Journal};
 
 /// One message of a batch.
 #[derive(Debug)]
@@ -133,23 +127,6 @@ fn roll_back(batch: &mut [Commit], journal: &Journal) {
             failure.text.push_str(&undo.text);
         }
     }
-}
-
-/// Runs work that may fail or, by a mistake of ours, panic.
-pub(super) fn guarded<T>(work: impl FnOnce() -> io::Result<T>) -> Result<T, Failure> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(Failure::from),
-        Err(panic) => Err(Failure {
-            kind: FailureKind::Other,
-            text: format!("panic: {}", panic_text(&*panic)),
-        }),
-    }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("of unknown kind")
 }
 
 #[cfg(test)]

@@ -20,7 +20,13 @@ mod plan;
 mod pool;
 mod template;
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{
+    any::Any,
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub use draft::Draft;
 pub use form::{Conversion, Form};
@@ -121,6 +127,23 @@ impl From<Failure> for io::Error {
 }
 
 /// Adds to an error what was tried and where; its kind stays.
-fn named<'a>(verb: &'a str, path: &'a std::path::Path) -> impl FnOnce(io::Error) -> io::Error + 'a {
+fn named<'a>(verb: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> io::Error + 'a {
     move |error| io::Error::new(error.kind(), format!("cannot {verb} {}: {error}", path.display()))
+}
+
+/// Runs work that may fail or, by a mistake of ours, panic.
+fn guarded<T>(work: impl FnOnce() -> io::Result<T>) -> Result<T, Failure> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(Failure::from),
+        Err(panic) => Err(Failure {
+            kind: FailureKind::Other,
+            text: format!("panic: {}", panic_text(&*panic)),
+        }),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("of unknown kind")
 }
