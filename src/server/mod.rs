@@ -4,6 +4,7 @@
 //! an invalid configuration at a reload changes nothing. Lives on the main thread.
 
 mod listening;
+mod panics;
 mod preflight;
 mod settings;
 
@@ -57,6 +58,8 @@ enum Happening {
 struct Server {
     config: Config,
     path: Option<PathBuf>,
+    /// The limit of open files.
+    files: u64,
     log: Log,
     inboxes: Vec<Arc<Inbox<Notice>>>,
     current: Arc<ArcSwap<Settings>>,
@@ -83,6 +86,7 @@ pub fn serve(config: Config, path: Option<PathBuf>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    panics::log_panics(log.clone());
     for warning in config.warnings() {
         log.event(Level::Warn, &warning, &[]);
     }
@@ -101,14 +105,14 @@ pub fn serve(config: Config, path: Option<PathBuf>) -> ExitCode {
 
 fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, String> {
     preflight::io_uring_is_on()?;
-    preflight::raise_open_files();
+    let files = preflight::raise_open_files();
     let cores = preflight::cores();
     let shards = if config.shards == 0 { cores.len() } else { config.shards };
     let metrics = Metrics::new(shards);
     let mut scopes = Scopes::default();
-    let built = settings::build(&config, shards, &mut scopes, log)?;
+    let built = settings::build(&config, room(&config, files, shards, log), shards, &mut scopes, log)?;
     sample(&built.settings, sampler::sample_once(&built.control.disks), log);
-    let pool = files(&config, log)?;
+    let pool = file_workers(&config, log)?;
     let mut listening = Listening::default();
     let sockets = listening.open(&config, shards, log)?;
     let admin = config.admin.map(control::http::bind).transpose()?;
@@ -133,21 +137,13 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
         admin,
         status: Arc::new(move || Status::clone(&shown.load())),
         heartbeats: heartbeats.clone(),
-        listeners: sockets
-            .iter()
-            .map(|own| listening::twins(own))
-            .collect::<Result<_, _>>()?,
+        listeners: listening.twins(shards),
         silence: SILENCE,
         callbacks: callbacks(&tell, current.clone(), inboxes.clone(), log.clone()),
     })
     .map_err(|error| format!("cannot start the control thread: {error}"))?;
 
-    let most_connections = config
-        .bindings
-        .iter()
-        .map(|b| b.limits.max_connections)
-        .max()
-        .unwrap_or(1);
+    let most_connections = most_connections(&config);
     let tally = Tally::new(
         shards,
         usize::try_from(most_connections).unwrap_or(usize::MAX).min(1 << 20),
@@ -181,16 +177,20 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
             shard::start(seed, started.clone()).map_err(|error| preflight::shard_failed(&error.to_string(), shards))?;
         threads.push(watch(thread, index, tell.clone()));
     }
+    // A shard that ends without a word must not leave us waiting for it.
+    drop(started);
     for _ in 0..shards {
         let result = starts.recv().unwrap_or_else(|_| Err("its thread has ended".into()));
         result.map_err(|reason| preflight::shard_failed(&reason, shards))?;
     }
+    panics::shards_run();
     listening.announce(log);
     log.ready();
     status.store(Arc::new(listening.status(&config, shards, Phase::Serving)));
     let mut server = Server {
         config,
         path,
+        files,
         log: log.clone(),
         inboxes,
         current,
@@ -209,8 +209,34 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
     Ok(code)
 }
 
+/// The largest limit of connections among the bindings.
+fn most_connections(config: &Config) -> u64 {
+    let limits = config.bindings.iter().map(|b| b.limits.max_connections);
+    limits.max().unwrap_or(1)
+}
+
+/// Connections that there are descriptors for. A limit beyond it holds at that number: a client that is refused tries
+/// again, one that waits for a descriptor in the kernel's queue hears nothing.
+fn room(config: &Config, files: u64, shards: usize, log: &Log) -> u64 {
+    let sockets = config.bindings.iter().map(|b| b.addresses.len()).sum();
+    let room = preflight::most_connections(files, shards, sockets);
+    let wanted = most_connections(config);
+    if wanted > room {
+        log.event(
+            Level::Warn,
+            "max_connections is more than the limit of open files allows: raise LimitNOFILE (or ulimit -n)",
+            &[
+                ("max_connections", &wanted),
+                ("open_files", &files),
+                ("connections", &room),
+            ],
+        );
+    }
+    room
+}
+
 /// The file workers, after the disk has been put in order.
-fn files(config: &Config, log: &Log) -> Result<Pool, String> {
+fn file_workers(config: &Config, log: &Log) -> Result<Pool, String> {
     let data_dir = &config.data_dir;
     let unusable = |error: std::io::Error| {
         format!(
@@ -343,7 +369,7 @@ impl Server {
     }
 
     fn wait_for_shards(&mut self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+        let mut deadline = Instant::now() + patience;
         while self.running.iter().any(|running| *running) {
             match self
                 .happenings
@@ -353,7 +379,10 @@ impl Server {
                     self.heartbeats.retired(index);
                     self.ended(index);
                 }
-                Ok(Happening::Signal(Signal::StopNow)) => self.tell_all(|| Notice::Stop),
+                Ok(Happening::Signal(Signal::StopNow)) => {
+                    self.tell_all(|| Notice::Stop);
+                    deadline = deadline.min(Instant::now() + LAST_WORDS);
+                }
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
@@ -400,7 +429,8 @@ impl Server {
             return Err(first);
         }
         let shards = self.inboxes.len();
-        let built = settings::build(&config, shards, &mut self.scopes, &self.log)?;
+        let room = room(&config, self.files, shards, &self.log);
+        let built = settings::build(&config, room, shards, &mut self.scopes, &self.log)?;
         sample(&built.settings, sampler::sample_once(&built.control.disks), &self.log);
         let mut listening = self.listening.clone();
         let change = listening.change(&config, shards)?;
@@ -420,6 +450,7 @@ impl Server {
             });
         }
         self.control.change(built.control);
+        self.control.change_listeners(listening.twins(shards));
         self.current.store(built.settings);
         self.lists = built.lists;
         self.listening = listening;
