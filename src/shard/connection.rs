@@ -56,7 +56,9 @@ pub(super) struct Arrival {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(shard: Rc<Shard>, arrival: Arrival) {
-    Connection::new(shard, arrival).run().await;
+    // Run by reference: a future that takes its connection by value would hold it twice.
+    let mut connection = Connection::new(shard, arrival);
+    connection.run().await;
 }
 
 /// Reads the PROXY header first; admission judges the client that it names.
@@ -202,7 +204,7 @@ impl Connection {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         self.ask_block_lists();
         if self.owes_a_delay() {
             self.pause(clock::now() + self.binding.terms.limits.tarpit).await;

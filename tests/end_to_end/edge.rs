@@ -38,12 +38,17 @@ pub struct Edge {
 
 /// A folder for one edge: its working directory, with its configuration in it.
 #[derive(Debug)]
-pub struct Home(tempfile::TempDir);
+pub struct Home(tempfile::TempDir, Vec<&'static str>);
 
 impl Home {
     /// An empty folder.
     pub fn new() -> Home {
-        Home(tempfile::tempdir().unwrap())
+        Home(tempfile::tempdir().unwrap(), Vec::new())
+    }
+
+    /// An empty folder whose edge is started by another command, such as `prlimit --nofile=64`.
+    pub fn under(command: &[&'static str]) -> Home {
+        Home(tempfile::tempdir().unwrap(), command.to_vec())
     }
 
     /// Where it is.
@@ -62,8 +67,10 @@ impl Home {
 
     /// The command that serves with `postern.toml` of this folder.
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        let mut words = self.1.iter().copied().chain([env!("CARGO_BIN_EXE_postern")]);
+        let mut command = Command::new(words.next().unwrap_or_default());
         command
+            .args(words)
             .args(["serve", "--config", "postern.toml"])
             .current_dir(self.path())
             .stdin(Stdio::null())
@@ -158,6 +165,11 @@ impl Edge {
     pub fn addresses(&self, binding: &str) -> Vec<SocketAddr> {
         let of = self.bindings.iter().filter(|(name, _)| name == binding);
         of.map(|(_, address)| *address).collect()
+    }
+
+    /// The address of the admin pages.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// A new connection to the first address, whose greeting is not read yet.
