@@ -99,6 +99,11 @@ pub fn shard_failed(reason: &str, shards: usize) -> String {
     }
     // glommio asks the kernel for what it can do and panics where it gets no answer.
     let unanswered = lower.contains("probe") && seccomp_is_on();
+    let reason = if unanswered {
+        "the kernel was asked what it supports and did not answer"
+    } else {
+        reason
+    };
     if unanswered || lower.contains("not permitted") || lower.contains("permission") {
         return format!(
             "cannot start a shard: io_uring is refused to this process, as the default seccomp profile of containers does: \

@@ -146,11 +146,16 @@ impl Edge {
         self.bindings = self
             .log()
             .iter()
-            .filter(|line| line.contains(" listening binding="))
+            .filter(|line| line.contains("listening binding="))
             .map(|line| {
+                // In JSON it is the end of the message.
                 (
                     field(line, "binding").unwrap(),
-                    field(line, "address").unwrap().parse().unwrap(),
+                    field(line, "address")
+                        .unwrap()
+                        .trim_end_matches(['"', '}'])
+                        .parse()
+                        .unwrap(),
                 )
             })
             .collect();

@@ -15,11 +15,21 @@ const WORKERS: usize = 4;
 /// 1,000 with glommio 0.9.
 const OCTETS_EACH: usize = 300;
 
+/// A client that is to be blocked, and a binding that waits for nobody.
+const REST: &str = r#"
+[access]
+block = ["127.0.0.66"]
+[[binding]]
+name = "brief"
+address = ["127.0.0.1:0"]
+[binding.limits]
+inactivity_timeout = "200ms"
+"#;
+
 #[test]
 fn memory_and_descriptors_stay_flat_over_ten_thousand_connections_used_broken_timed_out_and_refused() {
-    let limits = "inactivity_timeout = \"300ms\"\nmax_protocol_errors = 0";
-    let access = "[access]\nblock = [\"127.0.0.66\"]\n[log]\nlevel = \"info\"\n";
-    let edge = Edge::start(&config("shards = 2", limits, access).replace("maildir:mail", "discard:"));
+    let limits = "max_protocol_errors = 0";
+    let edge = Edge::start(&config("shards = 2", limits, REST).replace("maildir:mail", "discard:"));
     let mut resident = Vec::new();
     let mut descriptors = Vec::new();
     for round in 0..5 {
@@ -47,11 +57,12 @@ fn memory_and_descriptors_stay_flat_over_ten_thousand_connections_used_broken_ti
 
 /// Twenty connections of each kind.
 fn batch(edge: &Edge) {
-    let server = edge.address();
+    let server = edge.addresses("mx")[0];
+    let brief = edge.addresses("brief")[0];
     // Those that will time out wait while the others do something.
     let quiet: Vec<_> = (0..20)
         .map(|n| {
-            let mut client = Client::connect(server);
+            let mut client = Client::connect(brief);
             if n % 2 == 0 {
                 client.send("EHLO quiet.test\r\nMAIL FROM:<a@c.test>\r\nRCPT TO:<b@x.test>\r\nDATA\r\nhalf");
             }
