@@ -19,7 +19,10 @@ pub struct Wall {
 impl Wall {
     /// Reads the host's clock at `now`.
     pub fn set(now: Instant) -> Wall {
-        Wall { then: now, wall: SystemTime::now() }
+        Wall {
+            then: now,
+            wall: SystemTime::now(),
+        }
     }
 
     /// What the host's clock shows at `now`, as long as nobody has set it since.
