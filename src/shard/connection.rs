@@ -19,7 +19,7 @@ use super::delivery::{self, Message};
 use super::record::{End, MessageRecord, SessionRecord};
 use super::slots::{Alarm, Seat};
 use super::stream::{COMMANDS_AT_ONCE, LINGER_TIME, Wake, linger, read, send};
-use super::{Current, Shard, clock, proxy};
+use super::{Current, Shard, clock, listener, proxy};
 use crate::maildir::{Done, FailureKind};
 use crate::metrics::{Counter, Gauge, Histogram};
 use crate::policy::binding::Binding;
@@ -148,9 +148,10 @@ impl Connection {
         shard.metrics.count(Counter::Sessions);
         shard.metrics.raise(Gauge::Connections);
         let record = SessionRecord {
-            id: shard.next_id(),
+            id: shard.next_id(opened),
             binding: binding.name.clone(),
             client: peer.ip(),
+            client_text: peer.ip().to_string().into(),
             port: peer.port(),
             opened,
             messages: 0,
@@ -183,6 +184,9 @@ impl Connection {
         let mut filled = self.load();
         self.record.end = loop {
             let next = self.digest(filled);
+            if matches!(next, Next::Close) {
+                self.say_farewell();
+            }
             if let Err(error) = self.flush().await {
                 break if error.kind() == io::ErrorKind::TimedOut {
                     End::Stalled
@@ -369,7 +373,7 @@ impl Connection {
                 error: message.failure.as_ref().map(|f| f.text.as_str()),
             };
             self.shard
-                .record_message(&self.record, self.session.hello_name(), &record);
+                .record_message(&self.record, self.session.hello_name(), &record, now);
             if reply.is_none() {
                 self.shard
                     .metrics
@@ -428,7 +432,7 @@ impl Connection {
             error: None,
         };
         self.shard
-            .record_message(&self.record, self.session.hello_name(), &record);
+            .record_message(&self.record, self.session.hello_name(), &record, now);
         if let Some(message) = message {
             message.abandon(&self.shard);
         }
@@ -459,6 +463,13 @@ impl Connection {
         let result = send(&mut self.stream, self.seat.slot(), output).await;
         output.clear();
         result
+    }
+
+    /// Sends what can be sent at once without pushing it, so that the end of the connection travels in the same segment.
+    fn say_farewell(&mut self) {
+        let output = self.session.output();
+        let sent = listener::send_more(&self.stream, output);
+        output.drain(..sent);
     }
 
     async fn close(&mut self) {

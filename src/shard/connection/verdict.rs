@@ -41,7 +41,7 @@ impl Shard {
     ) -> Result<Claim, Event> {
         let moment = admission::Moment {
             draining: self.draining.get(),
-            unix_seconds: (clock::unix_millis() / 1000) as i64,
+            unix_seconds: (self.unix_millis(clock::now()) / 1000) as i64,
         };
         admission::admit(&settings.policy.access, binding, &self.column, client, moment)
     }
