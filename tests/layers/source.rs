@@ -112,7 +112,7 @@ fn token(rest: &[char], before: Option<char>) -> Token {
     if starts("\"") {
         return quoted(rest, 1);
     }
-    if !in_a_word && rest[0] == 'r' || (!in_a_word && starts("br")) {
+    if !in_a_word && (starts("r") || starts("br")) {
         let open = rest.iter().skip(1).position(|c| *c == '"').map(|i| i + 2);
         if let Some(open) = open.filter(|open| rest[1..open - 1].iter().all(|c| matches!(c, 'r' | '#'))) {
             return raw(rest, open);
