@@ -12,6 +12,7 @@ mod listener;
 mod proxy;
 mod record;
 mod slots;
+mod stream;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

@@ -4,10 +4,15 @@
 
 use std::net::IpAddr;
 
-use ppp::{HeaderResult, PartialResult, v1, v2};
+use memchr::memchr;
+use ppp::{PartialResult, v1, v2};
 
-/// Octets that a header may have: the longest v1 line is 107, and v2 with the TLVs that load balancers send stays below.
+/// Octets that a header may have: v2 with the TLVs that load balancers send stays below.
 pub const MAX_HEADER: usize = 536;
+/// Octets of the longest line of version 1, with its CRLF (section 2.1).
+const MAX_LINE: usize = 107;
+/// How version 1 begins.
+const VERSION_1: &[u8] = b"PROXY ";
 
 /// What the octets so far are.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,24 +27,43 @@ pub enum Header {
 
 /// Reads a header at the start of `input`.
 pub fn header(input: &[u8]) -> Header {
-    let result = HeaderResult::parse(input);
-    if result.is_incomplete() {
-        return if input.len() < MAX_HEADER {
+    if input.starts_with(VERSION_1) || VERSION_1.starts_with(input) {
+        version_1(input)
+    } else {
+        version_2(input)
+    }
+}
+
+/// A line: judged once its end is there, whatever the parser makes of a line that is cut.
+fn version_1(input: &[u8]) -> Header {
+    let most = input.get(..MAX_LINE).unwrap_or(input);
+    let Some(end) = memchr(b'\n', most) else {
+        return if input.len() < MAX_LINE {
             Header::Incomplete
         } else {
             Header::Invalid
         };
-    }
-    let (length, client) = match &result {
-        HeaderResult::V1(Ok(header)) => (
-            header.header.len(),
+    };
+    match input.get(..=end).map(v1::Header::try_from) {
+        Some(Ok(header)) => Header::Whole(
+            end + 1,
             match header.addresses {
                 v1::Addresses::Tcp4(a) => Some(IpAddr::V4(a.source_address)),
                 v1::Addresses::Tcp6(a) => Some(IpAddr::V6(a.source_address)),
                 v1::Addresses::Unknown => None,
             },
         ),
-        HeaderResult::V2(Ok(header)) => (
+        _ => Header::Invalid,
+    }
+}
+
+fn version_2(input: &[u8]) -> Header {
+    let parsed = v2::Header::try_from(input);
+    if parsed.is_incomplete() && input.len() < MAX_HEADER {
+        return Header::Incomplete;
+    }
+    match parsed {
+        Ok(header) if header.len() <= MAX_HEADER => Header::Whole(
             header.len(),
             match (header.command, header.addresses) {
                 (v2::Command::Local, _) => None,
@@ -49,12 +73,8 @@ pub fn header(input: &[u8]) -> Header {
                 (_, v2::Addresses::Unix(_)) => return Header::Invalid,
             },
         ),
-        _ => return Header::Invalid,
-    };
-    if length > MAX_HEADER {
-        return Header::Invalid;
+        _ => Header::Invalid,
     }
-    Header::Whole(length, client)
 }
 
 #[cfg(test)]
@@ -97,10 +117,14 @@ mod tests {
             &b"EHLO client.test\r\n"[..],
             b"PROXY TCP4 nonsense\r\n",
             b"PROXY TCP4 192.0.2.7 127.0.0.1 99999 25\r\n",
+            b"PROXY TCP4 192.0.2.7 127.0.0.1 12345 25\n",
         ] {
             assert_eq!(header(input), Header::Invalid, "{}", String::from_utf8_lossy(input));
         }
         assert_eq!(header(&[b'P'; 2000]), Header::Invalid);
+        let endless = [VERSION_1, &[b'1'; 101]].concat();
+        assert_eq!(header(&endless[..106]), Header::Incomplete);
+        assert_eq!(header(&endless), Header::Invalid);
         let mut huge = V2[..14].to_vec();
         huge.extend_from_slice(&[0xff, 0xff]);
         huge.resize(MAX_HEADER, 0);
