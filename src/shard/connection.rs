@@ -20,7 +20,7 @@ use glommio::net::TcpStream;
 use super::delivery::{self, Message};
 use super::record::{End, MessageRecord, SessionRecord};
 use super::slots::{Alarm, Seat};
-use super::{Current, Shard, clock, proxy};
+use super::{Current, Shard, clock, listener, proxy};
 use crate::lookup::{Listing, Question as Lookup};
 use crate::maildir::{Done, FailureKind};
 use crate::metrics::{Counter, Gauge, Histogram};
@@ -176,9 +176,10 @@ impl Connection {
         shard.metrics.count(Counter::Sessions);
         shard.metrics.raise(Gauge::Connections);
         let record = SessionRecord {
-            id: shard.next_id(),
+            id: shard.next_id(opened),
             binding: binding.name.clone(),
             client: peer.ip(),
+            client_text: peer.ip().to_string().into(),
             port: peer.port(),
             opened,
             messages: 0,
@@ -211,6 +212,9 @@ impl Connection {
         let mut filled = self.load();
         self.record.end = loop {
             let next = self.digest(filled);
+            if matches!(next, Next::Close) {
+                self.say_farewell();
+            }
             if let Err(error) = self.flush().await {
                 break if error.kind() == io::ErrorKind::TimedOut {
                     End::Stalled
@@ -475,7 +479,7 @@ impl Connection {
                 error: message.failure.as_ref().map(|f| f.text.as_str()),
             };
             self.shard
-                .record_message(&self.record, self.session.hello_name(), &record);
+                .record_message(&self.record, self.session.hello_name(), &record, now);
             if reply.is_none() {
                 self.shard
                     .metrics
@@ -534,7 +538,7 @@ impl Connection {
             error: None,
         };
         self.shard
-            .record_message(&self.record, self.session.hello_name(), &record);
+            .record_message(&self.record, self.session.hello_name(), &record, now);
         if let Some(message) = message {
             message.abandon(&self.shard);
         }
@@ -565,6 +569,13 @@ impl Connection {
         let result = send(&mut self.stream, self.seat.slot(), output).await;
         output.clear();
         result
+    }
+
+    /// Sends what can be sent at once without pushing it, so that the end of the connection travels in the same segment.
+    fn say_farewell(&mut self) {
+        let output = self.session.output();
+        let sent = listener::send_more(&self.stream, output);
+        output.drain(..sent);
     }
 
     async fn close(&mut self) {
@@ -663,7 +674,7 @@ impl Shard {
     pub(super) fn admit(&self, settings: &Current, binding: &Binding, client: IpAddr) -> Result<Claim, Event> {
         let moment = admission::Moment {
             draining: self.draining.get(),
-            unix_seconds: (clock::unix_millis() / 1000) as i64,
+            unix_seconds: (self.unix_millis(clock::now()) / 1000) as i64,
         };
         admission::admit(&settings.policy.access, binding, &self.column, client, moment)
     }
