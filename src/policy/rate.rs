@@ -86,7 +86,8 @@ impl RateTable {
         let buckets = sources.saturating_mul(SPARE).div_ceil(WAYS).max(1).next_power_of_two();
         Arc::new(RateTable {
             shards: (0..shards)
-                .map(|_| (0..buckets).map(|_| Bucket::new()).collect())
+                // Made once while compiling and copied: a build that is not optimised would take a second over it.
+                .map(|_| (0..buckets).map(|_| const { Bucket::new() }).collect())
                 .collect(),
             ownership: Ownership::new(shards),
             mask: buckets - 1,
@@ -170,10 +171,10 @@ impl Drop for RateColumn {
 }
 
 impl Bucket {
-    fn new() -> Bucket {
+    const fn new() -> Bucket {
         Bucket {
-            words: std::array::from_fn(|_| AtomicU64::new(0)),
-            rings: std::array::from_fn(|_| Ring(std::array::from_fn(|_| AtomicU16::new(0)))),
+            words: [const { AtomicU64::new(0) }; WAYS],
+            rings: [const { Ring([const { AtomicU16::new(0) }; RING as usize]) }; WAYS],
         }
     }
 
