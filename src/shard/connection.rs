@@ -34,7 +34,7 @@ use crate::smtp::session::{Custody, Question, Session, Step, Verdict};
 
 /// Octets read at once while commands are awaited; content fills the shard's whole buffer.
 const COMMANDS_AT_ONCE: usize = 16 << 10;
-/// How long a PROXY header may take.
+/// How long a PROXY header may take, where a client may not be silent for a shorter time anyway.
 const PROXY_HEADER_TIME: Duration = Duration::from_secs(10);
 /// How long, and how much of, what a client still sends is read after our last reply, so that a reset does not take the
 /// reply from it (RFC 9293 section 3.6.1).
@@ -61,7 +61,8 @@ pub(super) async fn serve(shard: Rc<Shard>, arrival: Arrival) {
 
 /// Reads the PROXY header first; admission judges the client that it names.
 pub(super) async fn serve_proxied(shard: Rc<Shard>, mut arrival: Arrival) {
-    let seat = shard.slots.seat(arrival.opened + PROXY_HEADER_TIME);
+    let patience = PROXY_HEADER_TIME.min(arrival.binding.terms.limits.inactivity_timeout);
+    let seat = shard.slots.seat(arrival.opened + patience);
     let mut input = Vec::new();
     let (used, named) = loop {
         match read(&shard, &seat, &mut arrival.stream, &mut input, proxy::MAX_HEADER).await {
