@@ -29,7 +29,7 @@ use crate::smtp::oxsmtp::Reply;
 use crate::smtp::session::{Custody, Session, Step};
 use verdict::Standing;
 
-/// How long a PROXY header may take.
+/// How long a PROXY header may take, where a client may not be silent for a shorter time anyway.
 const PROXY_HEADER_TIME: Duration = Duration::from_secs(10);
 /// How long the next connection of a client may take to come and still wait for its tarpit.
 const TARPIT_MEMORY_SECONDS: u32 = 600;
@@ -53,7 +53,8 @@ pub(super) fn serve(shard: Rc<Shard>, arrival: Arrival) -> impl Future<Output = 
 
 /// Reads the PROXY header first; admission judges the client that it names.
 pub(super) async fn serve_proxied(shard: Rc<Shard>, mut arrival: Arrival) {
-    let seat = shard.slots.seat(arrival.opened + PROXY_HEADER_TIME);
+    let patience = PROXY_HEADER_TIME.min(arrival.binding.terms.limits.inactivity_timeout);
+    let seat = shard.slots.seat(arrival.opened + patience);
     let mut input = Vec::new();
     let (used, named) = loop {
         match read(&shard, &seat, &mut arrival.stream, &input, proxy::MAX_HEADER).await {

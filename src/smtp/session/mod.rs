@@ -83,6 +83,7 @@ pub struct Session {
     protocol_errors: u64,
     draining: bool,
     quit: bool,
+    greeted: bool,
     opened: Instant,
     heard: Instant,
     report: Option<Box<Report>>,
@@ -150,6 +151,7 @@ impl Session {
             protocol_errors: 0,
             draining: false,
             quit: false,
+            greeted: false,
             opened: now,
             heard: now,
             report: None,
@@ -157,8 +159,13 @@ impl Session {
         }
     }
 
-    /// Writes the greeting; the inactivity timer starts here.
+    /// Writes the greeting; the inactivity timer starts here. A session that ended before (a drain during the tarpit of a
+    /// new connection) has had its only reply.
     pub fn greet(&mut self, now: Instant) {
+        self.greeted = true;
+        if matches!(self.phase, Phase::Closing) {
+            return;
+        }
         oxsmtp::greeting(&mut self.output, &self.terms.hostname);
         self.notes.replies.push(220);
         self.heard = now;
@@ -210,10 +217,11 @@ impl Session {
                 self.error(reply, Point::of(&asked), now);
             }
             (Verdict::Limit(event), asked) => {
+                let point = Point::of(&asked);
                 if let Asked::Rcpt(path, parameters) = asked {
                     self.propose_for_report(path, parameters);
                 }
-                self.limit(event, Point::Command, now);
+                self.limit(event, point, now);
             }
         }
         self.heard = now;
