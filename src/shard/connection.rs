@@ -255,6 +255,10 @@ impl Connection {
             let rest = input.get(used..).unwrap_or_default();
             let (taken, step) = self.session.advance(rest, now);
             used += taken;
+            // Before anything is stored of the next message, which can begin in the same input.
+            if let Some(report) = self.session.take_report() {
+                self.report(&report, now);
+            }
             match step {
                 Step::Read => break Next::Read,
                 Step::Send => break Next::Send,
