@@ -93,7 +93,8 @@ impl Script {
             let number = number + 1;
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             let settles = matches!(word, "edition" | "limits" | "bare_newline" | "offer" | "off");
-            assert!(!settles || lines.is_empty(), "{name}:{number}: `{word}` comes first");
+            let begun = lines.iter().any(|(_, line)| matches!(line, Line::Client(_)));
+            assert!(!settles || !begun, "{name}:{number}: `{word}` comes first");
             match (word, rest) {
                 ("" | "#", _) => {}
                 ("edition", "2011") => editions = vec![Edition::Y2011],
