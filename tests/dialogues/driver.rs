@@ -51,6 +51,7 @@ pub struct Driver {
     pub policy_takes: Duration,
     pub store: Option<Reply>,
     pub store_takes: Duration,
+    pub drains_while_waiting: bool,
     normalises: bool,
 }
 
@@ -77,6 +78,7 @@ impl Driver {
             policy_takes: Duration::ZERO,
             store: None,
             store_takes: Duration::ZERO,
+            drains_while_waiting: false,
             normalises: script.terms.bare_newline == BareNewline::Normalise,
         };
         driver.run();
@@ -188,6 +190,11 @@ impl Driver {
             (0, Step::Pause { until }),
             "input was read in a pause"
         );
+        if std::mem::take(&mut self.drains_while_waiting) {
+            self.waited += early - self.now;
+            self.now = early;
+            return self.session.drain();
+        }
         self.waited += end - self.now;
         self.now = end;
         if end < until {

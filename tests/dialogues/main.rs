@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use play::{Cut, Outcome};
 use script::Script;
 
-/// Up to here a dialogue is cut at every octet; a longer one near its line ends, and at every 97th octet.
+/// Up to here a dialogue is cut at every octet; a longer one near its line ends, and at every 997th octet.
 const CUT_EVERYWHERE: usize = 3000;
 
 fn files() -> Vec<PathBuf> {
@@ -51,7 +51,7 @@ fn cuts(input: &[u8]) -> Vec<usize> {
         input[around].contains(&b'\n')
     };
     (1..input.len())
-        .filter(|&n| input.len() <= CUT_EVERYWHERE || n % 97 == 0 || near_a_line_end(n))
+        .filter(|&n| input.len() <= CUT_EVERYWHERE || n % 997 == 0 || near_a_line_end(n))
         .collect()
 }
 

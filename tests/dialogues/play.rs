@@ -102,6 +102,7 @@ impl Play {
             Line::Store(reply) => self.driver.store = *reply,
             Line::StoreTakes(time) => self.driver.store_takes = *time,
             Line::Drain => self.driver.drain(),
+            Line::DrainWhileWaiting => self.driver.drains_while_waiting = true,
             Line::Stop => self.driver.stop(),
         }
         Ok(())

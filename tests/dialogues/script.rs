@@ -38,6 +38,7 @@
 //! | `policy takes 70s` | it answers late |
 //! | `store accept`, `store refuse CannotStore`, `store takes 70s` | custody |
 //! | `drain`, `stop` | the server ends |
+//! | `drain while waiting` | the server ends in the middle of the next wait of a reply |
 //!
 //! Text knows `\r \n \t \0 \\ \" \xNN`, and `{text*12}` for text twelve times. Queue ids are `Q1`, `Q2` and so on. Every reply
 //! must be expected before the client goes on, every message be claimed, and a session must not end without `closed`.
@@ -79,6 +80,7 @@ pub enum Line {
     Store(Option<Reply>),
     StoreTakes(Duration),
     Drain,
+    DrainWhileWaiting,
     Stop,
 }
 
@@ -166,6 +168,7 @@ fn parse(line: &str) -> Option<Vec<Line>> {
             Some(("takes", time)) => Line::StoreTakes(span(time)?),
             _ => return None,
         },
+        "drain" if rest == "while waiting" => Line::DrainWhileWaiting,
         "drain" => Line::Drain,
         "stop" => Line::Stop,
         _ => return None,

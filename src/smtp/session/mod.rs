@@ -558,7 +558,7 @@ impl Session {
 
     /// An error reply after which nothing more is read.
     fn close_with(&mut self, reply: Reply, now: Instant) {
-        self.end_transaction(None, None);
+        self.end_transaction(Some(Line::Reply(reply)), None);
         self.put(Line::Reply(reply), Follows::Close, Point::Command, now);
     }
 
@@ -578,7 +578,7 @@ impl Session {
     fn put_now(&mut self, line: Line, follows: Follows) {
         self.write(line);
         if follows == Follows::Close {
-            self.end_transaction(None, None);
+            self.end_transaction(Some(line), None);
             self.phase = Phase::Closing;
         }
     }
