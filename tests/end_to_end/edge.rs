@@ -3,6 +3,9 @@
 //! Promises: no address of another test is touched (port 0 everywhere), nothing is left behind (the process is stopped and
 //! waited for when the [`Edge`] is dropped, the folder is removed), and every wait has an end: [`PATIENCE`].
 
+// Several test targets share this file and none uses all of it.
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

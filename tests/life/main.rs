@@ -2,8 +2,6 @@
 //!
 //! Real edges, started as their operators start them; only `fence` runs a shard inside the test.
 
-#![allow(dead_code)]
-
 #[path = "../end_to_end/client.rs"]
 mod client;
 #[path = "../end_to_end/edge.rs"]
