@@ -4,13 +4,14 @@
 //! configuration would refuse. The shard is a real one, on a thread of this process.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use postern::control::standin::supervise;
 use postern::log::{Format, Level, Log, Writer};
 use postern::lookup::{Heartbeats, Inbox, desk};
 use postern::maildir::{Pool, Template};
@@ -48,6 +49,10 @@ impl Write for Paper {
 
 struct Running {
     address: SocketAddr,
+    /// A second descriptor of its socket.
+    twin: Arc<TcpListener>,
+    heartbeats: Arc<Heartbeats>,
+    log: Log,
     metrics: Arc<Metrics>,
     tally: Arc<Tally>,
     inbox: Arc<Inbox<Notice>>,
@@ -58,8 +63,8 @@ struct Running {
 }
 
 impl Running {
-    /// A shard with one binding, whose limits are these, delivering into `home`.
-    fn start(limits: Limits, home: &Path) -> Running {
+    /// A shard with one binding, delivering below `home`.
+    fn start(settings: Settings, home: &Path) -> Running {
         let paper = Paper::default();
         let (log, writer) = Log::start_to(Box::new(paper.clone()), Level::Info, Format::Text).unwrap();
         let metrics = Metrics::new(1);
@@ -70,10 +75,12 @@ impl Running {
         let (desk, _questions) = desk(1);
         let mut sockets = shard::bind(&"mx".into(), "127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = sockets[0].address;
+        let twin = Arc::new(TcpListener::from(sockets[0].socket.try_clone().unwrap()));
+        let heartbeats = Arc::new(Heartbeats::new(1, epoch));
         let seed = Seed {
             index: 0,
             cpu: 0,
-            settings: Arc::new(settings(limits, home)),
+            settings: Arc::new(settings),
             sockets: std::mem::take(&mut sockets),
             column: tally.column(0),
             rates: RateTable::new(1, 64).column(0),
@@ -83,7 +90,7 @@ impl Running {
             inbox: inbox.clone(),
             lines: log.buffer(),
             metrics: metrics.clone(),
-            heartbeats: Arc::new(Heartbeats::new(1, epoch)),
+            heartbeats: heartbeats.clone(),
             epoch,
         };
         let (started, starts) = channel();
@@ -91,6 +98,9 @@ impl Running {
         starts.recv().unwrap().unwrap();
         Running {
             address,
+            twin,
+            heartbeats,
+            log,
             metrics,
             tally,
             inbox,
@@ -101,7 +111,8 @@ impl Running {
         }
     }
 
-    fn log(&self) -> String {
+    /// What has been logged.
+    fn lines(&self) -> String {
         String::from_utf8(self.paper.0.lock().unwrap().clone()).unwrap()
     }
 }
@@ -109,16 +120,13 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.inbox.send(Notice::Stop);
-        let ended = self.thread.take().map(JoinHandle::join);
+        let died = self.thread.take().is_some_and(|thread| thread.join().is_err());
         self.pool.shutdown();
-        assert!(
-            std::thread::panicking() || matches!(ended, Some(Ok(()))),
-            "the shard has died"
-        );
+        assert!(std::thread::panicking() || !died, "the shard has died");
     }
 }
 
-fn settings(limits: Limits, home: &Path) -> Settings {
+fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
     let any: NetworkSet = [Network::new("0.0.0.0".parse().unwrap(), 0).unwrap()]
         .into_iter()
         .collect();
@@ -131,9 +139,9 @@ fn settings(limits: Limits, home: &Path) -> Settings {
                 role: Role::Gateway,
                 terms: Arc::new(Terms {
                     hostname: "mx.test".into(),
-                    edition: Edition::Y2021,
+                    edition,
                     limits,
-                    offered: Offered::of(Edition::Y2021, &[], false),
+                    offered: Offered::of(edition, &[], false),
                     bare_newline: BareNewline::Refuse,
                 }),
                 clients: any,
@@ -171,7 +179,7 @@ fn a_panic_in_a_session_costs_that_session_and_nothing_of_it_stays() {
         max_connections_per_source: 2,
         ..Limits::of(Role::Gateway)
     };
-    let shard = Running::start(limits, home.path());
+    let shard = Running::start(settings(limits, Edition::Y2021, home.path()), home.path());
     let mut beside = Client::connect(shard.address).hello();
     for round in 1..=20 {
         let mut victim = Client::connect(shard.address).hello();
@@ -189,8 +197,57 @@ fn a_panic_in_a_session_costs_that_session_and_nothing_of_it_stays() {
     assert!(eventually(|| files(&home.path().join("mail/tmp")).is_empty()));
     assert_eq!(files(&home.path().join("mail/new")).len(), 1);
     assert!(
-        eventually(|| shard.log().matches(" end=panicked").count() == 20),
+        eventually(|| shard.lines().matches(" end=panicked").count() == 20),
         "{}",
-        shard.log()
+        shard.lines()
     );
+}
+
+/// Outside of sessions there is no fence. A refusal that waits in the tarpit of v4.1 is such a place.
+#[test]
+fn when_a_shard_dies_its_clients_hear_421_also_the_first_one_that_its_ring_was_waiting_for() {
+    let home = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        tarpit: Duration::MAX,
+        max_connections: 1,
+        ..Limits::of(Role::Gateway)
+    };
+    let mut shard = Running::start(settings(limits, Edition::Y2011, home.path()), home.path());
+    let mut first = Client::connect(shard.address).hello();
+    first.command("NOOP", "250 ");
+    let _one_too_many = Client::connect(shard.address);
+    assert!(shard.thread.take().unwrap().join().is_err());
+    shard.heartbeats.gone(0);
+
+    let (_open, listeners) = tokio::sync::watch::channel(vec![vec![shard.twin.clone()]]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let stop = Arc::new(tokio::sync::Notify::new());
+    let watching = supervise(
+        shard.heartbeats.clone(),
+        listeners,
+        Duration::from_secs(3600),
+        Box::new(|_| ()),
+        shard.metrics.clone(),
+        shard.log.clone(),
+    );
+    let stopped = stop.clone();
+    let control = std::thread::spawn(move || {
+        runtime.block_on(async move {
+            tokio::select! {
+                () = watching => {}
+                () = stopped.notified() => {}
+            }
+        });
+    });
+    for _ in 0..10 {
+        let mut client = Client::connect(shard.address);
+        assert_eq!(client.reply(), "421 4.4.2 Connection dropped");
+        client.expect_close();
+    }
+    assert_eq!(shard.metrics.total(Counter::StandInReplies), 10);
+    stop.notify_one();
+    control.join().unwrap();
 }
