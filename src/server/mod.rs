@@ -6,12 +6,12 @@
 mod listening;
 mod preflight;
 mod settings;
+mod shards;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -25,20 +25,14 @@ use crate::log::{Format, Level, Log};
 use crate::lookup::{Heartbeats, Inbox, desk};
 use crate::maildir::{self, Pool};
 use crate::metrics::Metrics;
-use crate::policy::rate::RateTable;
 use crate::policy::resources::Floor;
-use crate::policy::tally::Tally;
-use crate::policy::tarpit::Owed;
-use crate::shard::{self, Notice, Seed, Settings};
+use crate::shard::{Notice, Settings};
 use crate::smtp::Role;
 
 use listening::Listening;
-use settings::{List, SCOPES, Scopes};
+use settings::{List, Scopes};
+use shards::Makings;
 
-/// Sources whose message rate is remembered for a minute, on each shard.
-const RATED_SOURCES: usize = 16 << 10;
-/// Clients that owe a tarpit.
-const OWED_CELLS: usize = 16 << 10;
 /// Questions that may wait for the control thread.
 const QUESTIONS: usize = 8 << 10;
 /// How long a shard may show no sign of life before the control thread answers for it. A beat is 100 ms.
@@ -148,43 +142,19 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
         .map(|b| b.limits.max_connections)
         .max()
         .unwrap_or(1);
-    let tally = Tally::new(
-        shards,
-        usize::try_from(most_connections).unwrap_or(usize::MAX).min(1 << 20),
-        SCOPES,
-    );
-    let rates = RateTable::new(shards, RATED_SOURCES);
-    let owed = Arc::new(Owed::new(OWED_CELLS));
-    let mut threads = Vec::new();
-    let (started, starts) = mpsc::channel();
-    for (index, (sockets, inbox)) in sockets.into_iter().zip(&inboxes).enumerate() {
-        let answers = inbox.clone();
-        let seed = Seed {
-            index,
-            cpu: cores.get(index % cores.len().max(1)).copied().unwrap_or_default(),
-            settings: built.settings.clone(),
-            sockets,
-            column: tally.column(index),
-            rates: rates.column(index),
-            owed: owed.clone(),
-            pool: pool.clone(),
-            asker: desk.asker(Arc::new(move |ticket, answer| {
-                answers.send(Notice::Answer(ticket, answer))
-            })),
-            inbox: inbox.clone(),
-            lines: log.buffer(),
-            metrics: metrics.clone(),
-            heartbeats: heartbeats.clone(),
-            epoch,
-        };
-        let thread =
-            shard::start(seed, started.clone()).map_err(|error| preflight::shard_failed(&error.to_string(), shards))?;
-        threads.push(watch(thread, index, tell.clone()));
-    }
-    for _ in 0..shards {
-        let result = starts.recv().unwrap_or_else(|_| Err("its thread has ended".into()));
-        result.map_err(|reason| preflight::shard_failed(&reason, shards))?;
-    }
+    let makings = Makings {
+        cores: &cores,
+        settings: &built.settings,
+        most_connections,
+        inboxes: &inboxes,
+        desk: &desk,
+        pool: &pool,
+        log,
+        metrics: &metrics,
+        heartbeats: &heartbeats,
+        epoch,
+    };
+    makings.start(sockets, &tell)?;
     listening.announce(log);
     log.ready();
     status.store(Arc::new(listening.status(&config, shards, Phase::Serving)));
@@ -279,14 +249,6 @@ fn sample(settings: &Settings, sample: Sample, log: &Log) {
             );
         }
     }
-}
-
-/// Tells when a shard's thread ends, however it does.
-fn watch(thread: JoinHandle<()>, index: usize, tell: Sender<Happening>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let _ = thread.join();
-        let _ = tell.send(Happening::ShardEnded(index));
-    })
 }
 
 impl Server {

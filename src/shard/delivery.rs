@@ -50,7 +50,7 @@ pub struct Message {
 impl Message {
     /// A message whose content begins now. `routes` has the route of each recipient.
     pub fn begin(shard: &Shard, session: &Session, routes: &[usize], normalise: bool, now: Instant) -> Message {
-        let id = shard.next_id();
+        let id = shard.next_id(now);
         let draft = session.envelope().and_then(|envelope| {
             let form = if session.is_chunked() {
                 Form::Plain
@@ -63,6 +63,7 @@ impl Message {
                 envelope,
                 routes,
                 Plan::new(id.as_str(), form, normalise),
+                now,
             )
         });
         let buffer = if draft.is_some() {
@@ -138,9 +139,16 @@ impl Message {
 }
 
 /// The files of the message: those of each route, with the Received field that this hop adds.
-fn plan(shard: &Shard, session: &Session, envelope: &Envelope, routes: &[usize], mut plan: Plan) -> Option<Draft> {
+fn plan(
+    shard: &Shard,
+    session: &Session,
+    envelope: &Envelope,
+    routes: &[usize],
+    mut plan: Plan,
+    now: Instant,
+) -> Option<Draft> {
     let settings = shard.settings();
-    let date = shard.date();
+    let date = shard.date(now);
     let queue_id = plan.queue_id.clone();
     for (route, destination) in settings.destinations.iter().enumerate() {
         let Destination::Maildir(template) = destination else {

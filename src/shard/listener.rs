@@ -8,7 +8,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -286,22 +286,23 @@ impl Shard {
     pub(super) fn record_no_header(&self, arrival: &Arrival) {
         self.metrics.event(Event::BindingNotConfigured);
         self.metrics.reply(reply_code(Event::BindingNotConfigured));
-        self.record_no_proxy_header(&arrival.binding.name, arrival.peer.ip());
+        self.record_no_proxy_header(&arrival.binding.name, arrival.peer.ip(), clock::now());
         refuse_now(&arrival.stream, Event::BindingNotConfigured.wire());
     }
 
     fn note_refusal(&self, binding: &Binding, client: IpAddr, event: Event) {
         self.metrics.event(event);
         self.metrics.reply(reply_code(event));
-        self.record_refusal(&binding.name, client, event);
+        self.record_refusal(&binding.name, client, event, clock::now());
     }
 
     fn complain_once_a_minute(&self, what: &str, errno: Errno) {
-        let minute = clock::unix_millis() / 60_000;
+        let now = clock::now();
+        let minute = self.unix_millis(now) / 60_000;
         if self.complained.replace(minute) != minute {
             self.lines
                 .borrow_mut()
-                .line(clock::wall(), Level::Error, what)
+                .line(self.wall(now), Level::Error, what)
                 .display("error", errno)
                 .done();
         }
@@ -322,11 +323,20 @@ fn refusal(settings: &Current, client: IpAddr, event: Event) -> Vec<u8> {
 
 /// Sends one line into a fresh socket, whose buffer has room for it, and closes.
 fn refuse_now(stream: &TcpStream, line: &[u8]) {
-    use std::os::fd::{AsRawFd, BorrowedFd};
+    send_more(stream, line);
+    let _ = rustix::net::shutdown(borrow(stream), rustix::net::Shutdown::Write);
+}
+
+/// Sends what the socket takes at once, without pushing it (MSG_MORE): a shutdown right behind it travels in the same
+/// segment. Returns how many octets were taken.
+pub(super) fn send_more(stream: &TcpStream, octets: &[u8]) -> usize {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::MORE;
+    rustix::net::send(borrow(stream), octets, flags).unwrap_or(0)
+}
+
+fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
     // SAFETY: the stream keeps its descriptor open for as long as it is borrowed here.
-    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
-    let _ = rustix::net::send(socket, line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
 }
 
 fn reply_code(event: Event) -> u16 {

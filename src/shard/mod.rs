@@ -12,6 +12,7 @@ mod listener;
 mod proxy;
 mod record;
 mod slots;
+mod stream;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -44,6 +45,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a unit of work may run before sockets are looked at again (the ring is only looked at when this expires or
 /// nothing is left to do).
 const PREEMPT: Duration = Duration::from_millis(2);
+/// How long a shard that has run out of work looks for more before it sleeps: going to sleep and waking costs seven system
+/// calls and more time than this.
+const SPIN: Duration = Duration::from_micros(20);
 /// Entries of the ring's submission queue.
 const RING_DEPTH: usize = 256;
 /// Octets for registered buffers: the floor, for no file is read or written through the ring here.
@@ -145,6 +149,7 @@ struct Shard {
     dates: RefCell<clock::Date>,
     draining: Cell<bool>,
     waiting_refusals: Cell<usize>,
+    wall: Cell<clock::Wall>,
     complained: Cell<u64>,
     epoch: Instant,
 }
@@ -182,6 +187,7 @@ fn executor(cpu: usize) -> Result<LocalExecutor, glommio::GlommioError<()>> {
         .io_memory(IO_MEMORY)
         .ring_depth(RING_DEPTH)
         .preempt_timer(PREEMPT)
+        .spin_before_park(SPIN)
         // Otherwise every shard's helper thread would be pinned to the first core.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()
@@ -226,6 +232,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         dates: RefCell::default(),
         draining: Cell::new(false),
         waiting_refusals: Cell::new(0),
+        wall: Cell::new(clock::Wall::set(clock::now())),
         complained: Cell::new(0),
         epoch,
     });
@@ -242,6 +249,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
     while !shard.is_finished() {
         let now = clock::now();
         heartbeats.beat(index, now);
+        shard.wall.set(clock::Wall::set(now));
         shard.slots.turn(now);
         shard.lines.borrow_mut().flush();
         Timer::new(TICK).await;
@@ -323,12 +331,21 @@ impl Shard {
         self.settings.borrow().clone()
     }
 
-    fn next_id(&self) -> ids::Id {
-        self.ids.borrow_mut().next(clock::unix_millis())
+    fn next_id(&self, now: Instant) -> ids::Id {
+        self.ids.borrow_mut().next(self.unix_millis(now))
     }
 
-    fn date(&self) -> String {
-        self.dates.borrow_mut().at(clock::unix_millis()).to_string()
+    fn date(&self, now: Instant) -> String {
+        self.dates.borrow_mut().at(self.unix_millis(now)).to_string()
+    }
+
+    /// The host's clock at `now`, without asking it each time.
+    fn wall(&self, now: Instant) -> std::time::SystemTime {
+        self.wall.get().at(now)
+    }
+
+    fn unix_millis(&self, now: Instant) -> u64 {
+        clock::unix_millis(self.wall(now))
     }
 
     /// Seconds that all shards count alike.

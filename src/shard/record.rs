@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Shard;
-use super::clock;
 use super::ids::Id;
 use crate::log::Level;
 use crate::smtp::envelope::Envelope;
@@ -26,6 +25,8 @@ pub struct SessionRecord {
     pub binding: Box<str>,
     /// Where it came from.
     pub client: IpAddr,
+    /// The same as text: it stands in the line of each message.
+    pub client_text: Box<str>,
     /// The client's port.
     pub port: u16,
     /// When it was accepted.
@@ -95,10 +96,10 @@ impl Shard {
     pub(super) fn record_session(&self, record: &SessionRecord, hello: &str, now: Instant) {
         let mut lines = self.lines.borrow_mut();
         let mut line = lines
-            .line(clock::wall(), Level::Info, "session")
+            .line(self.wall(now), Level::Info, "session")
             .field("session", record.id.as_str())
             .field("binding", record.binding.as_bytes())
-            .display("client", record.client)
+            .field("client", &*record.client_text)
             .number("port", u64::from(record.port))
             .field("helo", hello)
             .number("messages", record.messages)
@@ -112,10 +113,10 @@ impl Shard {
     }
 
     /// One line for a connection that was refused before it became a session.
-    pub(super) fn record_refusal(&self, binding: &str, client: IpAddr, event: Event) {
+    pub(super) fn record_refusal(&self, binding: &str, client: IpAddr, event: Event, now: Instant) {
         let mut lines = self.lines.borrow_mut();
         lines
-            .line(clock::wall(), Level::Info, "session")
+            .line(self.wall(now), Level::Info, "session")
             .field("binding", binding)
             .display("client", client)
             .field("end", "refused")
@@ -124,10 +125,10 @@ impl Shard {
     }
 
     /// One line for a proxy that did not say whom it speaks for.
-    pub(super) fn record_no_proxy_header(&self, binding: &str, proxy: IpAddr) {
+    pub(super) fn record_no_proxy_header(&self, binding: &str, proxy: IpAddr, now: Instant) {
         let mut lines = self.lines.borrow_mut();
         lines
-            .line(clock::wall(), Level::Warn, "session")
+            .line(self.wall(now), Level::Warn, "session")
             .field("binding", binding)
             .display("proxy", proxy)
             .field("end", "no PROXY header")
@@ -136,13 +137,19 @@ impl Shard {
     }
 
     /// One line for a message, whatever became of it.
-    pub(super) fn record_message(&self, session: &SessionRecord, hello: &str, message: &MessageRecord<'_>) {
+    pub(super) fn record_message(
+        &self,
+        session: &SessionRecord,
+        hello: &str,
+        message: &MessageRecord<'_>,
+        now: Instant,
+    ) {
         let mut lines = self.lines.borrow_mut();
         let mut line = lines
-            .line(clock::wall(), Level::Info, "message")
+            .line(self.wall(now), Level::Info, "message")
             .field("id", message.id.as_ref().map_or("-", Id::as_str))
             .field("session", session.id.as_str())
-            .display("client", session.client)
+            .field("client", &*session.client_text)
             .field("helo", hello)
             .field("from", reverse(&message.envelope.reverse_path));
         for recipient in message.envelope.recipients.iter().take(RECIPIENTS_NAMED) {

@@ -2,5 +2,16 @@
 
 mod client;
 mod edge;
+mod settings;
 
+mod admission;
+mod bindings;
+mod block_lists;
+mod counts;
 mod delivery;
+mod editions;
+mod proxy;
+mod recipients;
+mod start;
+mod tarpit;
+mod timers;
