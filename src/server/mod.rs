@@ -4,6 +4,7 @@
 //! an invalid configuration at a reload changes nothing. Lives on the main thread.
 
 mod listening;
+mod panics;
 mod preflight;
 mod settings;
 mod shards;
@@ -51,6 +52,8 @@ enum Happening {
 struct Server {
     config: Config,
     path: Option<PathBuf>,
+    /// The limit of open files.
+    files: u64,
     log: Log,
     inboxes: Vec<Arc<Inbox<Notice>>>,
     current: Arc<ArcSwap<Settings>>,
@@ -77,6 +80,7 @@ pub fn serve(config: Config, path: Option<PathBuf>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    panics::log_panics(log.clone());
     for warning in config.warnings() {
         log.event(Level::Warn, &warning, &[]);
     }
@@ -95,14 +99,14 @@ pub fn serve(config: Config, path: Option<PathBuf>) -> ExitCode {
 
 fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, String> {
     preflight::io_uring_is_on()?;
-    preflight::raise_open_files();
+    let files = preflight::raise_open_files();
     let cores = preflight::cores();
     let shards = if config.shards == 0 { cores.len() } else { config.shards };
     let metrics = Metrics::new(shards);
     let mut scopes = Scopes::default();
-    let built = settings::build(&config, shards, &mut scopes, log)?;
+    let built = settings::build(&config, room(&config, files, shards, log), shards, &mut scopes, log)?;
     sample(&built.settings, sampler::sample_once(&built.control.disks), log);
-    let pool = files(&config, log)?;
+    let pool = file_workers(&config, log)?;
     let mut listening = Listening::default();
     let sockets = listening.open(&config, shards, log)?;
     let admin = config.admin.map(control::http::bind).transpose()?;
@@ -127,25 +131,16 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
         admin,
         status: Arc::new(move || Status::clone(&shown.load())),
         heartbeats: heartbeats.clone(),
-        listeners: sockets
-            .iter()
-            .map(|own| listening::twins(own))
-            .collect::<Result<_, _>>()?,
+        listeners: listening.twins(shards),
         silence: SILENCE,
         callbacks: callbacks(&tell, current.clone(), inboxes.clone(), log.clone()),
     })
     .map_err(|error| format!("cannot start the control thread: {error}"))?;
 
-    let most_connections = config
-        .bindings
-        .iter()
-        .map(|b| b.limits.max_connections)
-        .max()
-        .unwrap_or(1);
     let makings = Makings {
         cores: &cores,
         settings: &built.settings,
-        most_connections,
+        most_connections: most_connections(&config),
         inboxes: &inboxes,
         desk: &desk,
         pool: &pool,
@@ -155,12 +150,14 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
         epoch,
     };
     makings.start(sockets, &tell)?;
+    panics::shards_run();
     listening.announce(log);
     log.ready();
     status.store(Arc::new(listening.status(&config, shards, Phase::Serving)));
     let mut server = Server {
         config,
         path,
+        files,
         log: log.clone(),
         inboxes,
         current,
@@ -179,8 +176,34 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
     Ok(code)
 }
 
+/// The largest limit of connections among the bindings.
+fn most_connections(config: &Config) -> u64 {
+    let limits = config.bindings.iter().map(|b| b.limits.max_connections);
+    limits.max().unwrap_or(1)
+}
+
+/// Connections that there are descriptors for. A limit beyond it holds at that number: a client that is refused tries
+/// again, one that waits for a descriptor in the kernel's queue hears nothing.
+fn room(config: &Config, files: u64, shards: usize, log: &Log) -> u64 {
+    let sockets = config.bindings.iter().map(|b| b.addresses.len()).sum();
+    let room = preflight::most_connections(files, shards, sockets);
+    let wanted = most_connections(config);
+    if wanted > room {
+        log.event(
+            Level::Warn,
+            "max_connections is more than the limit of open files allows: raise LimitNOFILE (or ulimit -n)",
+            &[
+                ("max_connections", &wanted),
+                ("open_files", &files),
+                ("connections", &room),
+            ],
+        );
+    }
+    room
+}
+
 /// The file workers, after the disk has been put in order.
-fn files(config: &Config, log: &Log) -> Result<Pool, String> {
+fn file_workers(config: &Config, log: &Log) -> Result<Pool, String> {
     let data_dir = &config.data_dir;
     let unusable = |error: std::io::Error| {
         format!(
@@ -305,7 +328,7 @@ impl Server {
     }
 
     fn wait_for_shards(&mut self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+        let mut deadline = Instant::now() + patience;
         while self.running.iter().any(|running| *running) {
             match self
                 .happenings
@@ -315,7 +338,10 @@ impl Server {
                     self.heartbeats.retired(index);
                     self.ended(index);
                 }
-                Ok(Happening::Signal(Signal::StopNow)) => self.tell_all(|| Notice::Stop),
+                Ok(Happening::Signal(Signal::StopNow)) => {
+                    self.tell_all(|| Notice::Stop);
+                    deadline = deadline.min(Instant::now() + LAST_WORDS);
+                }
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
@@ -362,7 +388,8 @@ impl Server {
             return Err(first);
         }
         let shards = self.inboxes.len();
-        let built = settings::build(&config, shards, &mut self.scopes, &self.log)?;
+        let room = room(&config, self.files, shards, &self.log);
+        let built = settings::build(&config, room, shards, &mut self.scopes, &self.log)?;
         sample(&built.settings, sampler::sample_once(&built.control.disks), &self.log);
         let mut listening = self.listening.clone();
         let change = listening.change(&config, shards)?;
@@ -382,6 +409,7 @@ impl Server {
             });
         }
         self.control.change(built.control);
+        self.control.change_listeners(listening.twins(shards));
         self.current.store(built.settings);
         self.lists = built.lists;
         self.listening = listening;
