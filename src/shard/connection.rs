@@ -5,6 +5,7 @@
 //! One detached task, never cancelled (a cancelled glommio task is never freed): it ends by itself, on an alarm at the
 //! latest. Lives on its shard.
 
+mod custody;
 mod verdict;
 
 use std::io;
@@ -15,18 +16,17 @@ use std::time::{Duration, Instant};
 
 use glommio::net::TcpStream;
 
-use super::delivery::{self, Message};
-use super::record::{End, MessageRecord, SessionRecord};
+use super::delivery::Message;
+use super::record::{End, SessionRecord};
 use super::slots::{Alarm, Seat};
 use super::stream::{COMMANDS_AT_ONCE, LINGER_TIME, Wake, linger, read, send};
 use super::{Current, Shard, clock, listener, proxy};
-use crate::maildir::{Done, FailureKind};
-use crate::metrics::{Counter, Gauge, Histogram};
+use crate::metrics::{Counter, Gauge};
 use crate::policy::binding::Binding;
 use crate::policy::network::{self, Source};
 use crate::policy::tally::Claim;
-use crate::smtp::oxsmtp::Reply;
-use crate::smtp::session::{Custody, Session, Step};
+use crate::smtp::session::{Session, Step};
+use custody::begin;
 use verdict::Standing;
 
 /// How long a PROXY header may take, where a client may not be silent for a shorter time anyway.
@@ -229,6 +229,10 @@ impl Connection {
             let rest = input.get(used..).unwrap_or_default();
             let (taken, step) = self.session.advance(rest, now);
             used += taken;
+            // Before anything is stored of the next message, which can begin in the same input.
+            if let Some(report) = self.session.take_report() {
+                self.report(&report, now);
+            }
             match step {
                 Step::Read => break Next::Read,
                 Step::Send => break Next::Send,
@@ -301,103 +305,6 @@ impl Connection {
         }
     }
 
-    /// Whether the current message has files to write, or has failed to.
-    fn is_to_be_written(&mut self) -> bool {
-        let message = self
-            .message
-            .get_or_insert_with(|| begin(&self.shard, &self.session, &self.routes, clock::now()));
-        message.is_to_be_written()
-    }
-
-    /// Sends a piece of a large message to the file workers and waits until they have it.
-    async fn append(&mut self) {
-        let Some(message) = &mut self.message else {
-            return;
-        };
-        if !message.append(&self.shard, self.seat.ticket()) {
-            return;
-        }
-        match self.seat.slot().clone().file_work().await {
-            Done::Appended(Ok(draft), buffer) => message.resume(draft, buffer),
-            Done::Appended(Err(error), _) => message.failure = Some(error.into()),
-            Done::Committed(..) => {}
-        }
-    }
-
-    /// Hands the message over and waits until it is durable, then tells the client.
-    async fn commit(&mut self) {
-        let ended = clock::now();
-        let Some(message) = &mut self.message else {
-            return;
-        };
-        if message.commit(&self.shard, self.seat.ticket()) {
-            match self.seat.slot().clone().file_work().await {
-                Done::Committed(Ok(_), buffer) => self.shard.keep_buffer(buffer),
-                Done::Committed(Err(failure), buffer) => {
-                    self.shard.keep_buffer(buffer);
-                    message.failure = Some(failure);
-                }
-                Done::Appended(..) => {}
-            }
-        }
-        let now = clock::now();
-        self.shard
-            .metrics
-            .observe(Histogram::Delivery, now.saturating_duration_since(ended));
-        self.acknowledge(ended, now);
-        self.settle(now);
-    }
-
-    /// The final reply, and the message's line in the log. `ended` is when its content ended.
-    fn acknowledge(&mut self, ended: Instant, now: Instant) {
-        let Some(message) = self.message.take() else {
-            return self.session.refuse(Reply::TryLater, now);
-        };
-        let reply = message.failure.as_ref().map(|failure| match failure.kind {
-            FailureKind::Full => Reply::CannotStore,
-            FailureKind::Other => Reply::TryLater,
-        });
-        let size = self.session.content_size();
-        if let Some(envelope) = self.session.envelope() {
-            let record = MessageRecord {
-                id: Some(message.id),
-                envelope,
-                size,
-                result: if reply.is_none() { "accepted" } else { "refused" },
-                reply: reply.map(Reply::text),
-                limit: None,
-                receiving: Some(ended.saturating_duration_since(message.begun)),
-                delivering: Some(now.saturating_duration_since(ended)),
-                error: message.failure.as_ref().map(|f| f.text.as_str()),
-            };
-            self.shard
-                .record_message(&self.record, self.session.hello_name(), &record, now);
-            if reply.is_none() {
-                self.shard
-                    .metrics
-                    .add(Counter::Recipients, envelope.recipients.len() as u64);
-            }
-        }
-        self.shard
-            .metrics
-            .observe(Histogram::Message, now.saturating_duration_since(message.begun));
-        match reply {
-            None => {
-                self.record.messages += 1;
-                self.shard.metrics.count(Counter::MessagesReceived);
-                self.shard.metrics.add(Counter::OctetsReceived, size);
-                self.shard.metrics.count(Counter::AcknowledgedDelivered);
-                self.session.acknowledge(Custody::Delivered, message.id.as_str(), now);
-            }
-            Some(reply) => {
-                self.session.refuse(reply, now);
-                // Its line is written already.
-                self.session.take_report();
-                self.record.refused += 1;
-            }
-        }
-    }
-
     /// What the session has said goes to the metrics and the log; its deadline to the wheel.
     fn settle(&mut self, now: Instant) {
         let notes = self.session.take_notes();
@@ -412,34 +319,6 @@ impl Connection {
             self.report(&report, now);
         }
         self.seat.deadline(self.session.deadline());
-    }
-
-    /// A transaction that ended without an acknowledgement.
-    fn report(&mut self, report: &crate::smtp::session::Report, now: Instant) {
-        let message = self.message.take();
-        self.record.refused += 1;
-        let record = MessageRecord {
-            id: message.as_ref().map(|m| m.id),
-            envelope: &report.envelope,
-            size: report.size,
-            result: if report.reply.is_some() { "refused" } else { "abandoned" },
-            reply: report.reply.as_deref(),
-            limit: report.event,
-            receiving: message.as_ref().map(|m| now.saturating_duration_since(m.begun)),
-            delivering: None,
-            error: None,
-        };
-        self.shard
-            .record_message(&self.record, self.session.hello_name(), &record, now);
-        if let Some(message) = message {
-            message.abandon(&self.shard);
-        }
-    }
-
-    fn drop_message(&mut self) {
-        if let Some(message) = self.message.take() {
-            message.abandon(&self.shard);
-        }
     }
 
     async fn read(&mut self) -> Wake {
@@ -488,11 +367,6 @@ impl Drop for Connection {
         self.shard
             .record_session(&self.record, self.session.hello_name(), clock::now());
     }
-}
-
-fn begin(shard: &Shard, session: &Session, routes: &[usize], now: Instant) -> Message {
-    let normalise = delivery::normalises(session.bare_newline(), session.is_chunked());
-    Message::begin(shard, session, routes, normalise, now)
 }
 
 #[cfg(test)]

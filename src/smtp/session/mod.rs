@@ -314,7 +314,9 @@ impl Session {
         self.transaction.is_some()
     }
 
-    /// The transaction that last ended without an acknowledgement, once.
+    /// The transaction that last ended without an acknowledgement, once. To be asked after every [`Session::advance`],
+    /// before its step is done: what was stored of that message must not get into the next one, which can begin in the
+    /// same input. No two transactions end in one `advance`, since [`Question::Mail`] stands between them.
     pub fn take_report(&mut self) -> Option<Box<Report>> {
         self.report.take()
     }
@@ -346,6 +348,10 @@ impl Session {
             if input.len() < MAX_LINE {
                 return (0, Some(Step::Read));
             }
+            if command::is_foreign(input) {
+                self.close_with(Reply::UnrecognizedCommand, now);
+                return (input.len(), None);
+            }
             self.phase = Phase::Overlong {
                 last: input.last().copied().unwrap_or_default(),
             };
@@ -355,6 +361,7 @@ impl Session {
         let line = input.get(..end).unwrap_or_default();
         match line.split_last() {
             Some((b'\r', line)) => self.dispatch(line, now),
+            _ if command::is_foreign(line) => self.close_with(Reply::UnrecognizedCommand, now),
             _ => self.close_with(Reply::BareNewlineInCommand, now),
         }
         (end + 1, None)
@@ -363,7 +370,8 @@ impl Session {
     /// RFC 5321 section 4.1.1, one row a verb.
     fn dispatch(&mut self, line: &[u8], now: Instant) {
         let (verb, args) = command::split(line);
-        if line.len() + 2 > verb.line_limit() {
+        // Another protocol's lines have limits of their own; a verb that is not offered gets no more room than any may have.
+        if verb != Verb::Foreign && line.len() + 2 > verb.line_limit().min(MAX_LINE) {
             return self.error(Reply::LineTooLong, Point::Command, now);
         }
         match verb {
@@ -405,10 +413,10 @@ impl Session {
 
     /// A verb whose argument changes nothing, as long as it is text.
     fn say_if_printable(&mut self, args: &[u8], reply: Reply, now: Instant) {
-        if args.iter().any(|b| b.is_ascii_control()) {
-            return self.error(Reply::InvalidArguments, Point::Command, now);
+        match command::any_arguments(args) {
+            Ok(()) => self.say(reply),
+            Err(reply) => self.error(reply, Point::Command, now),
         }
-        self.say(reply);
     }
 
     /// The rest of a line that is too long for any command: thrown away up to its end, then one reply.

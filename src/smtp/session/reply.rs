@@ -85,7 +85,7 @@ impl Session {
 
     /// An error reply after which nothing more is read.
     pub(super) fn close_with(&mut self, reply: Reply, now: Instant) {
-        self.end_transaction(None, None);
+        self.end_transaction(Some(Line::Reply(reply)), None);
         self.put(Line::Reply(reply), Follows::Close, Point::Command, now);
     }
 
@@ -105,7 +105,7 @@ impl Session {
     pub(super) fn put_now(&mut self, line: Line, follows: Follows) {
         self.write(line);
         if follows == Follows::Close {
-            self.end_transaction(None, None);
+            self.end_transaction(Some(line), None);
             self.phase = Phase::Closing;
         }
     }
