@@ -142,6 +142,8 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
         lists.push(List::Recipients(path.clone(), known.clone()));
         known
     });
+    // Looked at before they are read: what changes meanwhile is seen to have changed.
+    let watched = control::files::look(lists.iter().map(|list| list.path().to_path_buf()).collect());
     for list in &lists {
         list.read(log)?;
     }
@@ -186,7 +188,7 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
             servers: config.access.dns_servers.clone(),
             ..dns::Settings::default()
         },
-        watched: lists.iter().map(|list| list.path().to_path_buf()).collect(),
+        watched,
         disks,
     };
     Ok(Built {

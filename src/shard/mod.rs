@@ -213,8 +213,6 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         epoch,
         ..
     } = seed;
-    // The first sleep of an executor registers a memory barrier, which takes up to 80 ms: before clients come.
-    Timer::new(Duration::from_millis(1)).await;
     let replies = inbox.clone();
     let shard = Rc::new(Shard {
         settings: RefCell::new(Rc::new(settings)),
@@ -241,6 +239,11 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
     });
     let reader = shard.clone();
     glommio::spawn_local(async move { reader.read_notices(&inbox).await }).detach();
+    // The first sleep of an executor registers a memory barrier, which takes up to 80 ms: before clients come. The inbox
+    // is read by then and the heart has beaten once: should the kernel lose this first timer, the control thread misses the
+    // next beat and nudges the shard as it does later.
+    heartbeats.beat(index, clock::now());
+    Timer::new(Duration::from_millis(1)).await;
     for socket in sockets {
         if let Err(error) = shard.listen(socket) {
             let _ = started.send(Err(error.to_string()));
