@@ -67,6 +67,9 @@ pub struct Callbacks {
     pub on_late: Box<dyn FnMut(usize) + Send>,
 }
 
+/// Duplicates of the listening sockets of each shard.
+pub type Listeners = Vec<Vec<Arc<TcpListener>>>;
+
 /// All that the control thread works with.
 pub struct Setup {
     /// Where everything is counted.
@@ -83,8 +86,9 @@ pub struct Setup {
     pub status: StatusSource,
     /// Signs of life of the shards.
     pub heartbeats: Arc<Heartbeats>,
-    /// A duplicate of every listening socket of every shard, non-blocking like the originals.
-    pub listeners: Vec<Vec<TcpListener>>,
+    /// A duplicate of every listening socket of every shard, non-blocking like the originals; to begin with,
+    /// [`Control::change_listeners`] replaces them.
+    pub listeners: Listeners,
     /// How long a shard may be silent before others answer for it.
     pub silence: Duration,
     /// Whom to tell.
@@ -95,6 +99,7 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Control {
     settings: watch::Sender<Settings>,
+    listeners: watch::Sender<Listeners>,
     stop: Arc<Notify>,
     beat: Arc<AtomicU64>,
     epoch: Instant,
@@ -103,7 +108,7 @@ pub struct Control {
 
 impl Control {
     /// Starts the thread. From here on SIGTERM, SIGINT and SIGHUP do nothing but call `on_signal`.
-    pub fn start(setup: Setup) -> std::io::Result<Control> {
+    pub fn start(mut setup: Setup) -> std::io::Result<Control> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -116,10 +121,11 @@ impl Control {
             signals::Signals::catch()?
         };
         let (settings, changes) = watch::channel(setup.settings.clone());
+        let (listeners, open) = watch::channel(std::mem::take(&mut setup.listeners));
         let stop = Arc::new(Notify::new());
         let beat = Arc::new(AtomicU64::new(0));
         let epoch = Instant::now();
-        let work = run(setup, changes, signals, beat.clone(), epoch);
+        let work = run(setup, changes, open, signals, beat.clone(), epoch);
         let stopped = stop.clone();
         let thread = std::thread::Builder::new()
             .name("postern-control".into())
@@ -135,6 +141,7 @@ impl Control {
             })?;
         Ok(Control {
             settings,
+            listeners,
             stop,
             beat,
             epoch,
@@ -149,6 +156,11 @@ impl Control {
             *old = settings;
             changed
         });
+    }
+
+    /// Replaces the listening sockets, after a reload; those that are not needed any more are closed.
+    pub fn change_listeners(&self, listeners: Listeners) {
+        self.listeners.send_replace(listeners);
     }
 
     /// How long the control thread has been silent. It shows itself four times a second.
@@ -169,6 +181,7 @@ impl Drop for Control {
 async fn run(
     setup: Setup,
     changes: watch::Receiver<Settings>,
+    open: watch::Receiver<Listeners>,
     signals: signals::Signals,
     beat: Arc<AtomicU64>,
     epoch: Instant,
@@ -180,7 +193,6 @@ async fn run(
         admin,
         status,
         heartbeats,
-        listeners,
         silence,
         callbacks,
         ..
@@ -210,7 +222,7 @@ async fn run(
     ));
     parts.spawn(standin::supervise(
         heartbeats,
-        listeners,
+        open,
         silence,
         on_late,
         metrics.clone(),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::log::{Level, Log};
 use crate::lookup::Heartbeats;
@@ -31,18 +31,19 @@ const IGNORED_OCTETS: usize = 4096;
 /// sleeps of an idle shard on a busy host): the shard is nudged, which is all it needs.
 const LATE: Duration = Duration::from_millis(350);
 
-/// Watches the heartbeats and stands in where one stops, for ever. `listeners` are those of each shard.
+/// Watches the heartbeats and stands in where one stops, for ever. `open` are the listeners of each shard at the moment.
 pub async fn supervise(
     heartbeats: Arc<Heartbeats>,
-    listeners: Vec<Vec<TcpListener>>,
+    open: watch::Receiver<super::Listeners>,
     silence: Duration,
     mut on_late: Box<dyn FnMut(usize) + Send>,
     metrics: Arc<Metrics>,
     log: Log,
 ) {
-    for (shard, listeners) in listeners.into_iter().enumerate() {
+    let shards = open.borrow().len();
+    for shard in 0..shards {
         let (hearts, metrics, log) = (heartbeats.clone(), metrics.clone(), log.clone());
-        tokio::spawn(supervise_one(shard, hearts, listeners, silence, metrics, log));
+        tokio::spawn(supervise_one(shard, hearts, open.clone(), silence, metrics, log));
     }
     let mut ticks = super::ticks(LOOK_EVERY);
     loop {
@@ -61,7 +62,7 @@ pub async fn supervise(
 async fn supervise_one(
     shard: usize,
     heartbeats: Arc<Heartbeats>,
-    listeners: Vec<TcpListener>,
+    open: watch::Receiver<super::Listeners>,
     silence: Duration,
     metrics: Arc<Metrics>,
     log: Log,
@@ -78,6 +79,7 @@ async fn supervise_one(
             &[("shard", &shard)],
         );
         let mut posts = tokio::task::JoinSet::new();
+        let listeners = open.borrow().get(shard).cloned().unwrap_or_default();
         for listener in &listeners {
             match listener.try_clone() {
                 Ok(listener) => {
@@ -102,6 +104,7 @@ async fn supervise_one(
                 ),
             }
         }
+        drop(listeners);
         while let Some(post) = posts.join_next().await {
             if let Ok(Err(e)) = post {
                 log.event(

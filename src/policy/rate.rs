@@ -24,6 +24,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
+use bytemuck::Zeroable;
+
 use super::column::Ownership;
 
 /// How many seconds back a message counts.
@@ -53,7 +55,7 @@ pub struct RateTable {
 }
 
 /// Cells: whose each is and when it was used last, and its messages by second.
-#[derive(Debug)]
+#[derive(Debug, Zeroable)]
 #[repr(align(64))]
 struct Bucket {
     /// 32 bits of who, 32 of the last second. A cell whose last second has left the window belongs to nobody.
@@ -62,7 +64,7 @@ struct Bucket {
 }
 
 /// Messages by second; a second's place is its number modulo 64.
-#[derive(Debug)]
+#[derive(Debug, Zeroable)]
 struct Ring([AtomicU16; RING as usize]);
 
 /// One shard's part of a [`RateTable`]. May be sent to the thread of its shard; dropping it allows
@@ -86,7 +88,8 @@ impl RateTable {
         let buckets = sources.saturating_mul(SPARE).div_ceil(WAYS).max(1).next_power_of_two();
         Arc::new(RateTable {
             shards: (0..shards)
-                .map(|_| (0..buckets).map(|_| Bucket::new()).collect())
+                // Zeroed by the kernel when a page is first used: room for many sources costs nothing until they come.
+                .map(|_| bytemuck::allocation::zeroed_slice_box(buckets))
                 .collect(),
             ownership: Ownership::new(shards),
             mask: buckets - 1,
@@ -170,13 +173,6 @@ impl Drop for RateColumn {
 }
 
 impl Bucket {
-    fn new() -> Bucket {
-        Bucket {
-            words: std::array::from_fn(|_| AtomicU64::new(0)),
-            rings: std::array::from_fn(|_| Ring(std::array::from_fn(|_| AtomicU16::new(0)))),
-        }
-    }
-
     /// The cell of `tag`, brought up to `now`; a cell that belongs to nobody where it has none; none in a full bucket.
     /// Called by the writer alone.
     fn cell_for(&self, tag: u64, now: u32) -> Option<(&AtomicU64, &Ring)> {

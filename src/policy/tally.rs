@@ -29,6 +29,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use bytemuck::Zeroable;
 use crossbeam_utils::CachePadded;
 
 use super::column::Ownership;
@@ -60,7 +61,7 @@ struct Words {
     buckets: Box<[Bucket]>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Zeroable)]
 #[repr(align(64))]
 struct Bucket([AtomicU64; WAYS]);
 
@@ -109,7 +110,8 @@ impl Tally {
         let buckets = sources.max(1).saturating_mul(2).next_power_of_two();
         let words = || Words {
             totals: (0..scopes).map(|_| CachePadded::default()).collect(),
-            buckets: (0..buckets).map(|_| Bucket::default()).collect(),
+            // Zeroed by the kernel when a page is first used.
+            buckets: bytemuck::allocation::zeroed_slice_box(buckets),
         };
         Arc::new(Tally {
             shards: (0..shards).map(|_| words()).collect(),

@@ -7,6 +7,8 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytemuck::Zeroable;
+
 use crate::smtp::Edition;
 
 /// Cells in a set: 8 of 8 octets are one cache line of 64.
@@ -42,7 +44,7 @@ pub struct Owed {
 }
 
 /// A cell is 32 bits of who and 32 of the second until which the debt stands; 0 is empty.
-#[derive(Debug, Default)]
+#[derive(Debug, Zeroable)]
 #[repr(align(64))]
 struct Set([AtomicU64; WAYS]);
 
@@ -51,7 +53,7 @@ impl Owed {
     pub fn new(cells: usize) -> Owed {
         let sets = cells.div_ceil(WAYS).max(1).next_power_of_two();
         Owed {
-            sets: (0..sets).map(|_| Set::default()).collect(),
+            sets: bytemuck::allocation::zeroed_slice_box(sets),
             seed: RandomState::new(),
         }
     }

@@ -1,10 +1,9 @@
 //! Which sockets are open for which binding, over reloads.
 //!
 //! Promises: an address that stays keeps its sockets and loses no connection, also when its binding changes its name; a new
-//! one is bound before anything else changes. Lives on the main thread.
+//! one is bound before anything else changes; an address that goes leaves no descriptor behind. Lives on the main thread.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::{BindingStatus, Phase, Status, preflight, role};
@@ -18,6 +17,8 @@ pub struct Open {
     binding: Arc<str>,
     configured: SocketAddr,
     real: SocketAddr,
+    /// A second descriptor of each shard's socket, for whoever answers when the shard does not.
+    twins: Vec<Arc<TcpListener>>,
 }
 
 /// Every listening address.
@@ -29,7 +30,7 @@ pub struct Listening(Vec<Open>);
 pub struct Change {
     /// New sockets for each shard.
     pub sockets: Vec<Vec<BoundSocket>>,
-    /// The listeners that stay or are new, with the binding that they belong to now.
+    /// The listeners that stay or are new, with the binding that they belong to from now on.
     pub keep: Arc<[(Arc<str>, SocketAddr)]>,
     /// The addresses that are new.
     pub new: Vec<Open>,
@@ -76,6 +77,7 @@ impl Listening {
                     binding: name.clone(),
                     configured: *configured,
                     real,
+                    twins: twins(&bound)?,
                 };
                 self.0.push(open.clone());
                 new.push(open);
@@ -86,6 +88,18 @@ impl Listening {
         }
         let keep = self.0.iter().map(|open| (open.binding.clone(), open.real)).collect();
         Ok(Change { sockets, keep, new })
+    }
+
+    /// The second descriptors of the sockets of each shard.
+    pub fn twins(&self, shards: usize) -> Vec<Vec<Arc<TcpListener>>> {
+        (0..shards)
+            .map(|shard| {
+                self.0
+                    .iter()
+                    .filter_map(|open| open.twins.get(shard).cloned())
+                    .collect()
+            })
+            .collect()
     }
 
     /// Logs where every binding listens.
@@ -126,11 +140,10 @@ impl Listening {
     }
 }
 
-/// Second descriptors of a shard's sockets, for whoever answers when the shard does not.
-pub fn twins(sockets: &[BoundSocket]) -> Result<Vec<TcpListener>, String> {
+fn twins(sockets: &[BoundSocket]) -> Result<Vec<Arc<TcpListener>>, String> {
     sockets
         .iter()
-        .map(|bound| bound.socket.try_clone().map(|twin: OwnedFd| TcpListener::from(twin)))
+        .map(|bound| bound.socket.try_clone().map(|twin| Arc::new(TcpListener::from(twin))))
         .collect::<Result<_, _>>()
         .map_err(|error| format!("cannot duplicate a listening socket: {error}"))
 }

@@ -4,14 +4,15 @@
 //! an invalid configuration at a reload changes nothing. Lives on the main thread.
 
 mod listening;
+mod panics;
 mod preflight;
 mod settings;
+mod shards;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -25,20 +26,14 @@ use crate::log::{Format, Level, Log};
 use crate::lookup::{Heartbeats, Inbox, desk};
 use crate::maildir::{self, Pool};
 use crate::metrics::Metrics;
-use crate::policy::rate::RateTable;
 use crate::policy::resources::Floor;
-use crate::policy::tally::Tally;
-use crate::policy::tarpit::Owed;
-use crate::shard::{self, Notice, Seed, Settings};
+use crate::shard::{Notice, Settings};
 use crate::smtp::Role;
 
 use listening::Listening;
-use settings::{List, SCOPES, Scopes};
+use settings::{List, Scopes};
+use shards::Makings;
 
-/// Sources whose message rate is remembered for a minute, on each shard.
-const RATED_SOURCES: usize = 16 << 10;
-/// Clients that owe a tarpit.
-const OWED_CELLS: usize = 16 << 10;
 /// Questions that may wait for the control thread.
 const QUESTIONS: usize = 8 << 10;
 /// How long a shard may show no sign of life before the control thread answers for it. A beat is 100 ms.
@@ -57,6 +52,8 @@ enum Happening {
 struct Server {
     config: Config,
     path: Option<PathBuf>,
+    /// The limit of open files.
+    files: u64,
     log: Log,
     inboxes: Vec<Arc<Inbox<Notice>>>,
     current: Arc<ArcSwap<Settings>>,
@@ -83,6 +80,7 @@ pub fn serve(config: Config, path: Option<PathBuf>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    panics::log_panics(log.clone());
     for warning in config.warnings() {
         log.event(Level::Warn, &warning, &[]);
     }
@@ -101,14 +99,14 @@ pub fn serve(config: Config, path: Option<PathBuf>) -> ExitCode {
 
 fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, String> {
     preflight::io_uring_is_on()?;
-    preflight::raise_open_files();
+    let files = preflight::raise_open_files();
     let cores = preflight::cores();
     let shards = if config.shards == 0 { cores.len() } else { config.shards };
     let metrics = Metrics::new(shards);
     let mut scopes = Scopes::default();
-    let built = settings::build(&config, shards, &mut scopes, log)?;
+    let built = settings::build(&config, room(&config, files, shards, log), shards, &mut scopes, log)?;
     sample(&built.settings, sampler::sample_once(&built.control.disks), log);
-    let pool = files(&config, log)?;
+    let pool = file_workers(&config, log)?;
     let mut listening = Listening::default();
     let sockets = listening.open(&config, shards, log)?;
     let admin = config.admin.map(control::http::bind).transpose()?;
@@ -133,64 +131,33 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
         admin,
         status: Arc::new(move || Status::clone(&shown.load())),
         heartbeats: heartbeats.clone(),
-        listeners: sockets
-            .iter()
-            .map(|own| listening::twins(own))
-            .collect::<Result<_, _>>()?,
+        listeners: listening.twins(shards),
         silence: SILENCE,
         callbacks: callbacks(&tell, current.clone(), inboxes.clone(), log.clone()),
     })
     .map_err(|error| format!("cannot start the control thread: {error}"))?;
 
-    let most_connections = config
-        .bindings
-        .iter()
-        .map(|b| b.limits.max_connections)
-        .max()
-        .unwrap_or(1);
-    let tally = Tally::new(
-        shards,
-        usize::try_from(most_connections).unwrap_or(usize::MAX).min(1 << 20),
-        SCOPES,
-    );
-    let rates = RateTable::new(shards, RATED_SOURCES);
-    let owed = Arc::new(Owed::new(OWED_CELLS));
-    let mut threads = Vec::new();
-    let (started, starts) = mpsc::channel();
-    for (index, (sockets, inbox)) in sockets.into_iter().zip(&inboxes).enumerate() {
-        let answers = inbox.clone();
-        let seed = Seed {
-            index,
-            cpu: cores.get(index % cores.len().max(1)).copied().unwrap_or_default(),
-            settings: built.settings.clone(),
-            sockets,
-            column: tally.column(index),
-            rates: rates.column(index),
-            owed: owed.clone(),
-            pool: pool.clone(),
-            asker: desk.asker(Arc::new(move |ticket, answer| {
-                answers.send(Notice::Answer(ticket, answer))
-            })),
-            inbox: inbox.clone(),
-            lines: log.buffer(),
-            metrics: metrics.clone(),
-            heartbeats: heartbeats.clone(),
-            epoch,
-        };
-        let thread =
-            shard::start(seed, started.clone()).map_err(|error| preflight::shard_failed(&error.to_string(), shards))?;
-        threads.push(watch(thread, index, tell.clone()));
-    }
-    for _ in 0..shards {
-        let result = starts.recv().unwrap_or_else(|_| Err("its thread has ended".into()));
-        result.map_err(|reason| preflight::shard_failed(&reason, shards))?;
-    }
+    let makings = Makings {
+        cores: &cores,
+        settings: &built.settings,
+        most_connections: most_connections(&config),
+        inboxes: &inboxes,
+        desk: &desk,
+        pool: &pool,
+        log,
+        metrics: &metrics,
+        heartbeats: &heartbeats,
+        epoch,
+    };
+    makings.start(sockets, &tell)?;
+    panics::shards_run();
     listening.announce(log);
     log.ready();
     status.store(Arc::new(listening.status(&config, shards, Phase::Serving)));
     let mut server = Server {
         config,
         path,
+        files,
         log: log.clone(),
         inboxes,
         current,
@@ -209,8 +176,34 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
     Ok(code)
 }
 
+/// The largest limit of connections among the bindings.
+fn most_connections(config: &Config) -> u64 {
+    let limits = config.bindings.iter().map(|b| b.limits.max_connections);
+    limits.max().unwrap_or(1)
+}
+
+/// Connections that there are descriptors for. A limit beyond it holds at that number: a client that is refused tries
+/// again, one that waits for a descriptor in the kernel's queue hears nothing.
+fn room(config: &Config, files: u64, shards: usize, log: &Log) -> u64 {
+    let sockets = config.bindings.iter().map(|b| b.addresses.len()).sum();
+    let room = preflight::most_connections(files, shards, sockets);
+    let wanted = most_connections(config);
+    if wanted > room {
+        log.event(
+            Level::Warn,
+            "max_connections is more than the limit of open files allows: raise LimitNOFILE (or ulimit -n)",
+            &[
+                ("max_connections", &wanted),
+                ("open_files", &files),
+                ("connections", &room),
+            ],
+        );
+    }
+    room
+}
+
 /// The file workers, after the disk has been put in order.
-fn files(config: &Config, log: &Log) -> Result<Pool, String> {
+fn file_workers(config: &Config, log: &Log) -> Result<Pool, String> {
     let data_dir = &config.data_dir;
     let unusable = |error: std::io::Error| {
         format!(
@@ -281,14 +274,6 @@ fn sample(settings: &Settings, sample: Sample, log: &Log) {
     }
 }
 
-/// Tells when a shard's thread ends, however it does.
-fn watch(thread: JoinHandle<()>, index: usize, tell: Sender<Happening>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let _ = thread.join();
-        let _ = tell.send(Happening::ShardEnded(index));
-    })
-}
-
 impl Server {
     /// Serves until a signal, or until a shard dies.
     fn attend(&mut self) -> ExitCode {
@@ -343,7 +328,7 @@ impl Server {
     }
 
     fn wait_for_shards(&mut self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+        let mut deadline = Instant::now() + patience;
         while self.running.iter().any(|running| *running) {
             match self
                 .happenings
@@ -353,7 +338,10 @@ impl Server {
                     self.heartbeats.retired(index);
                     self.ended(index);
                 }
-                Ok(Happening::Signal(Signal::StopNow)) => self.tell_all(|| Notice::Stop),
+                Ok(Happening::Signal(Signal::StopNow)) => {
+                    self.tell_all(|| Notice::Stop);
+                    deadline = deadline.min(Instant::now() + LAST_WORDS);
+                }
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
@@ -400,7 +388,8 @@ impl Server {
             return Err(first);
         }
         let shards = self.inboxes.len();
-        let built = settings::build(&config, shards, &mut self.scopes, &self.log)?;
+        let room = room(&config, self.files, shards, &self.log);
+        let built = settings::build(&config, room, shards, &mut self.scopes, &self.log)?;
         sample(&built.settings, sampler::sample_once(&built.control.disks), &self.log);
         let mut listening = self.listening.clone();
         let change = listening.change(&config, shards)?;
@@ -420,6 +409,7 @@ impl Server {
             });
         }
         self.control.change(built.control);
+        self.control.change_listeners(listening.twins(shards));
         self.current.store(built.settings);
         self.lists = built.lists;
         self.listening = listening;

@@ -23,6 +23,24 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
+/// Descriptors of one shard beside connections: three rings and an event.
+const FILES_PER_SHARD: u64 = 4;
+/// Descriptors of one listening socket: glommio's, ours, and that of the control thread.
+const FILES_PER_SOCKET: u64 = 3;
+/// Descriptors of everything else but the file workers: standard streams, the control thread, the admin pages.
+const FILES_OF_THE_PROCESS: u64 = 24;
+/// What the file workers have open at most; where there are few, they get a quarter.
+const FILES_OF_WORKERS: u64 = 300;
+
+/// Connections that fit into so many open files, with `sockets` listening sockets on each shard. What else the process
+/// opens (the files of a message) is kept free, so that running out refuses newcomers instead of breaking sessions.
+pub fn most_connections(files: u64, shards: usize, sockets: usize) -> u64 {
+    let (shards, sockets) = (shards as u64, sockets as u64);
+    let own = FILES_OF_THE_PROCESS + shards * (FILES_PER_SHARD + FILES_PER_SOCKET * sockets);
+    let workers = FILES_OF_WORKERS.min(files / 4);
+    files.saturating_sub(own + workers).max(1)
+}
+
 /// The cores that this process may run on.
 pub fn cores() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else {
@@ -59,7 +77,7 @@ pub fn shard_failed(reason: &str, shards: usize) -> String {
     let lower = reason.to_ascii_lowercase();
     if lower.contains("memlock")
         || lower.contains("cannot allocate memory")
-        || (locked < wanted && !lower.contains("permit"))
+        || (locked < wanted && !lower.contains("permit") && !lower.contains("probe"))
     {
         return format!(
             "cannot start a shard: the limit of locked memory is {} KiB and {shards} shards want {} KiB: raise it with \
@@ -68,7 +86,9 @@ pub fn shard_failed(reason: &str, shards: usize) -> String {
             wanted >> 10
         );
     }
-    if lower.contains("not permitted") || lower.contains("permission") {
+    // glommio asks the kernel for what it can do and panics where it gets no answer.
+    let unanswered = lower.contains("probe") && seccomp_is_on();
+    if unanswered || lower.contains("not permitted") || lower.contains("permission") {
         return format!(
             "cannot start a shard: io_uring is refused to this process, as the default seccomp profile of containers does: \
              allow io_uring_setup, io_uring_enter and io_uring_register (docker run --security-opt seccomp=PROFILE) \
@@ -80,6 +100,15 @@ pub fn shard_failed(reason: &str, shards: usize) -> String {
             .into();
     }
     format!("cannot start a shard: {reason}; io_uring needs Linux 5.8 or later: uname -r")
+}
+
+/// Whether a filter of system calls holds for this process, as in containers.
+fn seccomp_is_on() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .filter_map(|line| line.strip_prefix("Seccomp:"))
+        .any(|mode| mode.trim() != "0")
 }
 
 /// Why an address cannot be listened on.
@@ -122,6 +151,14 @@ mod tests {
     fn a_shard_that_is_refused_io_uring_names_seccomp_and_one_out_of_memory_names_memlock() {
         assert!(shard_failed("Operation not permitted (os error 1)", 1).contains("seccomp"));
         assert!(shard_failed("Cannot allocate memory (os error 12)", 4).contains("LimitMEMLOCK=64M"));
+    }
+
+    #[test]
+    fn connections_leave_room_for_the_files_of_messages_and_there_is_always_one() {
+        assert_eq!(most_connections(0, 2, 1), 1);
+        assert_eq!(most_connections(64, 2, 1), 64 - 24 - 14 - 16);
+        assert_eq!(most_connections(1024, 2, 2), 1024 - 24 - 20 - 256);
+        assert!(most_connections(524_288, 64, 10) > 520_000);
     }
 
     #[test]

@@ -126,12 +126,12 @@ pub struct Built {
     pub lists: Vec<List>,
 }
 
-/// Builds the settings of a configuration for `shards` shards.
+/// Builds the settings of a configuration for `shards` shards and at most `room` connections.
 ///
 /// # Errors
 ///
 /// A sentence that names what cannot be used.
-pub fn build(config: &Config, shards: usize, scopes: &mut Scopes, log: &Log) -> Result<Built, String> {
+pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log: &Log) -> Result<Built, String> {
     let mut lists = Vec::new();
     let dynamic = Arc::new(ArcSwap::from_pointee(DynamicList::default()));
     if let Some(path) = &config.access.block_dynamic {
@@ -158,7 +158,7 @@ pub fn build(config: &Config, shards: usize, scopes: &mut Scopes, log: &Log) -> 
         bindings: config
             .bindings
             .iter()
-            .map(|b| Arc::new(binding(config, b, scopes)))
+            .map(|b| Arc::new(binding(config, b, room, scopes)))
             .collect(),
         access: Access {
             allow: networks(&config.access.allow),
@@ -196,7 +196,9 @@ pub fn build(config: &Config, shards: usize, scopes: &mut Scopes, log: &Log) -> 
     })
 }
 
-fn binding(config: &Config, binding: &config::Binding, scopes: &mut Scopes) -> Binding {
+fn binding(config: &Config, binding: &config::Binding, room: u64, scopes: &mut Scopes) -> Binding {
+    let mut limits = binding.limits.clone();
+    limits.max_connections = limits.max_connections.min(room);
     let off: Vec<_> = binding
         .extensions_off
         .iter()
@@ -209,7 +211,7 @@ fn binding(config: &Config, binding: &config::Binding, scopes: &mut Scopes) -> B
         terms: Arc::new(Terms {
             hostname: config.hostname.as_str().into(),
             edition: config.edition,
-            limits: binding.limits.clone(),
+            limits,
             offered: Offered::of(config.edition, &off, binding.xexch50),
             bare_newline: binding.bare_newline,
         }),

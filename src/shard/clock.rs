@@ -19,7 +19,10 @@ pub struct Wall {
 impl Wall {
     /// Reads the host's clock at `now`.
     pub fn set(now: Instant) -> Wall {
-        Wall { then: now, wall: SystemTime::now() }
+        Wall {
+            then: now,
+            wall: SystemTime::now(),
+        }
     }
 
     /// What the host's clock shows at `now`, as long as nobody has set it since.
@@ -62,10 +65,7 @@ mod tests {
     #[test]
     fn a_date_is_that_of_rfc_5322_in_utc() {
         let mut date = Date::default();
-        assert_eq!(
-            date.at(1_795_221_819_123),
-            "Fri, 20 Nov 2026 21:23:39 +0000".to_string().as_str()
-        );
+        assert_eq!(date.at(1_795_221_819_123), "Sat, 21 Nov 2026 00:43:39 +0000");
         assert_eq!(date.at(0), "Thu, 01 Jan 1970 00:00:00 +0000");
     }
 }

@@ -6,6 +6,7 @@
 //! its shard.
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -97,7 +98,8 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 /// A socket that a shard accepts from.
 #[derive(Debug)]
 pub(super) struct Listener {
-    pub binding: Arc<str>,
+    /// A reload may give the address to another binding.
+    pub binding: RefCell<Arc<str>>,
     pub address: SocketAddr,
     /// The same socket as the one that glommio waits on, for accepting without waiting and for shutting down.
     socket: OwnedFd,
@@ -123,7 +125,7 @@ impl Shard {
         // it is a listening TCP socket, which is what `TcpListener` expects.
         let waiting = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
         let listener = Rc::new(Listener {
-            binding,
+            binding: RefCell::new(binding),
             address,
             socket: twin,
         });
@@ -185,7 +187,7 @@ impl Shard {
         let opened = clock::now();
         let settings = self.settings();
         let peer = SocketAddr::new(network::canonical(peer.ip()), peer.port());
-        let Some(binding) = settings.binding(&listener.binding).cloned() else {
+        let Some(binding) = settings.binding(&listener.binding.borrow()).cloned() else {
             return refuse_now(&stream, Event::BindingNotConfigured.wire());
         };
         let proxied = binding.proxy_protocol && binding.proxy_from.contains(peer.ip());

@@ -12,6 +12,7 @@ mod listener;
 mod proxy;
 mod record;
 mod slots;
+mod stream;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -26,7 +27,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 pub use delivery::Destination;
 pub use listener::{BoundSocket, bind};
 
-use crate::log::LineBuffer;
+use crate::log::{Level, LineBuffer};
 use crate::lookup::{Answer, Asker, Heartbeats, Inbox, Ticket};
 use crate::maildir::{Done, Pool};
 use crate::metrics::{Metrics, ShardMetrics};
@@ -176,7 +177,10 @@ pub fn start(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) -
                     executor.run(run(seed, started));
                 }
                 Ok(Err(error)) => drop(started.send(Err(error.to_string()))),
-                Err(_) => drop(started.send(Err("io_uring is not available".into()))),
+                Err(payload) => {
+                    let said = payload.downcast_ref::<&str>().copied().unwrap_or("no text");
+                    drop(started.send(Err(format!("io_uring is not available: {said}"))));
+                }
             }
         })
 }
@@ -313,16 +317,19 @@ impl Shard {
     ) {
         *self.settings.borrow_mut() = Rc::new(settings);
         for listener in self.listeners.borrow().iter() {
-            if !keep
-                .iter()
-                .any(|(binding, address)| *binding == listener.binding && *address == listener.address)
-            {
-                listener.shut();
+            match keep.iter().find(|(_, address)| *address == listener.address) {
+                Some((binding, _)) => *listener.binding.borrow_mut() = binding.clone(),
+                None => listener.shut(),
             }
         }
         for socket in sockets {
+            let address = socket.address;
             // The descriptor is there; only its copy can fail, when there are no more to be had.
-            let _ = self.listen(socket);
+            if let Err(error) = self.listen(socket) {
+                let mut lines = self.lines.borrow_mut();
+                let line = lines.line(self.wall(clock::now()), Level::Error, "cannot listen on a new address");
+                line.display("address", address).display("error", error).done();
+            }
         }
     }
 

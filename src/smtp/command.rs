@@ -154,8 +154,10 @@ const fn packed(word: &[u8]) -> u64 {
 
 /// Whether the first octets of a line are another protocol's: HTTP, SSH, a PROXY header, a TLS or SSL ClientHello. They
 /// come from scanners, from wrong ports, and from browsers made to post mail (ALPACA). Also for the front of a line
-/// that is not finished: a ClientHello has no line end.
+/// that is not finished: a ClientHello has no line end. Looks at the first [`MAX_LINE`] octets only, so that a longer
+/// line is judged alike before and after its end is there.
 pub fn is_foreign(line: &[u8]) -> bool {
+    let line = line.get(..MAX_LINE).unwrap_or(line);
     const METHODS: [&[u8]; 9] = [
         b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS", b"DELETE", b"TRACE", b"PATCH",
     ];

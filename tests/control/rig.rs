@@ -87,7 +87,10 @@ pub fn rig(settings: Settings, listeners: Vec<Vec<TcpListener>>) -> Rig {
             }],
         }),
         heartbeats: heartbeats.clone(),
-        listeners,
+        listeners: listeners
+            .into_iter()
+            .map(|own| own.into_iter().map(Arc::new).collect())
+            .collect(),
         silence: LONG * 100,
         callbacks: Callbacks {
             on_signal: Box::new(move |s| _ = signal.send(s)),

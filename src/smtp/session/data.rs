@@ -8,6 +8,7 @@ use super::{Line, Phase, Point, Session, Step};
 use crate::smtp::BareNewline;
 use crate::smtp::command;
 use crate::smtp::envelope::Body;
+use crate::smtp::extension::Extension;
 use crate::smtp::oxsmtp::{self, Event, Reply};
 
 /// A chunk whose octets are still coming.
@@ -66,12 +67,16 @@ impl Session {
     }
 
     pub(super) fn bdat(&mut self, args: &[u8], now: Instant) {
+        let offered = self.terms.offered.has(Extension::Chunking);
         let chunk = match command::bdat(args) {
             Ok(chunk) => chunk,
             // Without a size there is nothing to skip.
-            Err(reply) => return self.error(reply, Point::Command, now),
+            Err(reply) if offered => return self.error(reply, Point::Command, now),
+            Err(_) => return self.error(Reply::UnrecognizedCommand, Point::Command, now),
         };
         let refusal = match &mut self.transaction {
+            // What a client announces to a server that takes no chunks is still no command.
+            _ if !offered => Some(Reply::UnrecognizedCommand),
             Some(t) if t.envelope.recipients.is_empty() => Some(Reply::NeedRcpt),
             None => Some(Reply::NeedRcpt),
             Some(t) => {
@@ -109,7 +114,6 @@ impl Session {
     }
 
     pub(super) fn xexch50(&mut self, args: &[u8], now: Instant) {
-        use crate::smtp::extension::Extension;
         let size = match (&self.transaction, command::xexch50(args)) {
             _ if !self.terms.offered.has(Extension::Xexch50) => Err(Reply::UnrecognizedCommand),
             (Some(t), _) if t.chunked => Err(Reply::BadSequence),

@@ -28,12 +28,15 @@ mod data;
 mod hello;
 mod mail;
 mod rcpt;
+mod reply;
+mod step;
 mod timers;
 
+pub use step::{Custody, Notes, Question, Report, Step, Verdict};
+
 use std::net::IpAddr;
-use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use memchr::memchr;
 
@@ -46,6 +49,7 @@ use super::path::{ForwardPath, ReversePath};
 use super::received::Protocol;
 use super::scanner::Scanner;
 use super::{BareNewline, Edition};
+use reply::{Delayed, Line, Point};
 
 /// What a binding has settled for every session on it.
 #[derive(Clone, Debug)]
@@ -60,79 +64,6 @@ pub struct Terms {
     pub offered: Offered,
     /// What a bare CR or LF in DATA leads to.
     pub bare_newline: BareNewline,
-}
-
-/// All that a driver ever has to do.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Send the output, then read more input.
-    Read,
-    /// Send the output, then call `advance` again: there is more to say than is kept in memory.
-    Send,
-    /// Ask policy, then call [`Session::answer`].
-    Ask(Question),
-    /// These octets of the input are content of the message, in wire form.
-    Store(Range<usize>),
-    /// Throw away what was stored of this message: it will be refused at its end.
-    Discard,
-    /// The content is complete: take custody, then call [`Session::acknowledge`] or [`Session::refuse`].
-    Commit,
-    /// Send the output; do not read before then (tarpit).
-    Pause {
-        /// When to call `advance` again.
-        until: Instant,
-    },
-    /// Send the output and close.
-    Close,
-}
-
-/// What only policy can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// May this client send one more message now?
-    Mail,
-    /// Is [`Session::forward_path_asked`] one to take mail for?
-    Rcpt,
-}
-
-/// Policy's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Yes.
-    Accept,
-    /// No, with this reply.
-    Refuse(Reply),
-    /// No: a limit was passed.
-    Limit(Event),
-}
-
-/// Who answers for a message once it is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Custody {
-    /// It stands, synced, in every mailbox that it is for (or its route throws mail away).
-    Delivered,
-}
-
-/// How a transaction ended that was not acknowledged.
-#[derive(Debug)]
-pub struct Report {
-    /// What MAIL and RCPT had said.
-    pub envelope: Envelope,
-    /// Octets of content seen (RFC 1870).
-    pub size: u64,
-    /// The reply, or none where the transaction was given up (RSET, EHLO, QUIT).
-    pub reply: Option<Box<str>>,
-    /// The limit that refused it.
-    pub event: Option<Event>,
-}
-
-/// What was said since the driver last looked: for metrics.
-#[derive(Debug, Default)]
-pub struct Notes {
-    /// The codes of the replies.
-    pub replies: Vec<u16>,
-    /// The limits passed.
-    pub events: Vec<Event>,
 }
 
 /// Octets of output after which the client must take some before more commands are answered.
@@ -152,6 +83,7 @@ pub struct Session {
     protocol_errors: u64,
     draining: bool,
     quit: bool,
+    greeted: bool,
     opened: Instant,
     heard: Instant,
     report: Option<Box<Report>>,
@@ -202,37 +134,6 @@ enum Asked {
     Rcpt(ForwardPath, RcptParameters),
 }
 
-/// An error reply that waits (tarpit).
-#[derive(Debug)]
-struct Delayed {
-    until: Instant,
-    line: Line,
-    follows: Follows,
-}
-
-/// A reply of the table, on its way out.
-#[derive(Clone, Copy, Debug)]
-enum Line {
-    Reply(Reply),
-    Event(Event),
-}
-
-impl Line {
-    fn wire(self) -> &'static [u8] {
-        match self {
-            Line::Reply(reply) => reply.wire(),
-            Line::Event(event) => event.wire(),
-        }
-    }
-
-    fn text(self) -> &'static str {
-        match self {
-            Line::Reply(reply) => reply.text(),
-            Line::Event(event) => event.text(),
-        }
-    }
-}
-
 impl Session {
     /// A session whose connection was accepted at `now`; nothing has been sent yet.
     pub fn new(terms: Arc<Terms>, client: IpAddr, now: Instant) -> Session {
@@ -250,6 +151,7 @@ impl Session {
             protocol_errors: 0,
             draining: false,
             quit: false,
+            greeted: false,
             opened: now,
             heard: now,
             report: None,
@@ -257,8 +159,13 @@ impl Session {
         }
     }
 
-    /// Writes the greeting; the inactivity timer starts here.
+    /// Writes the greeting; the inactivity timer starts here. A session that ended before (a drain during the tarpit of a
+    /// new connection) has had its only reply.
     pub fn greet(&mut self, now: Instant) {
+        self.greeted = true;
+        if matches!(self.phase, Phase::Closing) {
+            return;
+        }
         oxsmtp::greeting(&mut self.output, &self.terms.hostname);
         self.notes.replies.push(220);
         self.heard = now;
@@ -310,10 +217,11 @@ impl Session {
                 self.error(reply, Point::of(&asked), now);
             }
             (Verdict::Limit(event), asked) => {
+                let point = Point::of(&asked);
                 if let Asked::Rcpt(path, parameters) = asked {
                     self.propose_for_report(path, parameters);
                 }
-                self.limit(event, Point::Command, now);
+                self.limit(event, point, now);
             }
         }
         self.heard = now;
@@ -406,7 +314,9 @@ impl Session {
         self.transaction.is_some()
     }
 
-    /// The transaction that last ended without an acknowledgement, once.
+    /// The transaction that last ended without an acknowledgement, once. To be asked after every [`Session::advance`],
+    /// before its step is done: what was stored of that message must not get into the next one, which can begin in the
+    /// same input. No two transactions end in one `advance`, since [`Question::Mail`] stands between them.
     pub fn take_report(&mut self) -> Option<Box<Report>> {
         self.report.take()
     }
@@ -438,6 +348,10 @@ impl Session {
             if input.len() < MAX_LINE {
                 return (0, Some(Step::Read));
             }
+            if command::is_foreign(input) {
+                self.close_with(Reply::UnrecognizedCommand, now);
+                return (input.len(), None);
+            }
             self.phase = Phase::Overlong {
                 last: input.last().copied().unwrap_or_default(),
             };
@@ -447,6 +361,7 @@ impl Session {
         let line = input.get(..end).unwrap_or_default();
         match line.split_last() {
             Some((b'\r', line)) => self.dispatch(line, now),
+            _ if command::is_foreign(line) => self.close_with(Reply::UnrecognizedCommand, now),
             _ => self.close_with(Reply::BareNewlineInCommand, now),
         }
         (end + 1, None)
@@ -455,7 +370,8 @@ impl Session {
     /// RFC 5321 section 4.1.1, one row a verb.
     fn dispatch(&mut self, line: &[u8], now: Instant) {
         let (verb, args) = command::split(line);
-        if line.len() + 2 > verb.line_limit() {
+        // Another protocol's lines have limits of their own; a verb that is not offered gets no more room than any may have.
+        if verb != Verb::Foreign && line.len() + 2 > verb.line_limit().min(MAX_LINE) {
             return self.error(Reply::LineTooLong, Point::Command, now);
         }
         match verb {
@@ -497,10 +413,10 @@ impl Session {
 
     /// A verb whose argument changes nothing, as long as it is text.
     fn say_if_printable(&mut self, args: &[u8], reply: Reply, now: Instant) {
-        if args.iter().any(|b| b.is_ascii_control()) {
-            return self.error(Reply::InvalidArguments, Point::Command, now);
+        match command::any_arguments(args) {
+            Ok(()) => self.say(reply),
+            Err(reply) => self.error(reply, Point::Command, now),
         }
-        self.say(reply);
     }
 
     /// The rest of a line that is too long for any command: thrown away up to its end, then one reply.
@@ -521,84 +437,6 @@ impl Session {
         (end + 1, None)
     }
 
-    /// A reply that is no error.
-    fn say(&mut self, reply: Reply) {
-        self.write(Line::Reply(reply));
-    }
-
-    /// An error reply: counted where it is a protocol error, delayed where the client is a stranger.
-    fn error(&mut self, reply: Reply, point: Point, now: Instant) {
-        if reply.is_protocol_error() {
-            self.protocol_errors += 1;
-            if self.protocol_errors > self.terms.limits.max_protocol_errors {
-                return self.limit(Event::ProtocolViolationCount, point, now);
-            }
-        }
-        self.put(Line::Reply(reply), Follows::Continue, point, now);
-    }
-
-    /// A limit was passed: its reply, and the end of the session where the edition says so.
-    fn limit(&mut self, event: Event, point: Point, now: Instant) {
-        self.notes.events.push(event);
-        let follows = event.follows(self.terms.edition);
-        if follows == Follows::Close {
-            self.end_transaction(Some(Line::Event(event)), Some(event));
-        }
-        self.put(Line::Event(event), follows, point, now);
-    }
-
-    /// An error reply after which nothing more is read.
-    fn close_with(&mut self, reply: Reply, now: Instant) {
-        self.end_transaction(None, None);
-        self.put(Line::Reply(reply), Follows::Close, Point::Command, now);
-    }
-
-    fn put(&mut self, line: Line, follows: Follows, point: Point, now: Instant) {
-        match self.tarpit(point) {
-            Some(delay) => {
-                self.delayed = Some(Delayed {
-                    until: now + delay,
-                    line,
-                    follows,
-                })
-            }
-            None => self.put_now(line, follows),
-        }
-    }
-
-    fn put_now(&mut self, line: Line, follows: Follows) {
-        self.write(line);
-        if follows == Follows::Close {
-            self.end_transaction(None, None);
-            self.phase = Phase::Closing;
-        }
-    }
-
-    fn write(&mut self, line: Line) {
-        let wire = line.wire();
-        self.output.extend_from_slice(wire);
-        self.notes.replies.push(code(wire));
-    }
-
-    /// v17: an error reply at the end of any command waits; v4.1: one to MAIL (the driver sees to those at connect).
-    fn tarpit(&self, point: Point) -> Option<Duration> {
-        let waits = match self.terms.edition {
-            Edition::Y2021 => true,
-            Edition::Y2011 => point == Point::Mail,
-        };
-        (waits && !self.terms.limits.tarpit.is_zero()).then_some(self.terms.limits.tarpit)
-    }
-
-    /// What a delayed reply or the end of a pause leaves to do before input is looked at.
-    fn resume(&mut self, now: Instant) -> Option<Step> {
-        let delayed = self.delayed.take_if(|d| d.until <= now);
-        if let Some(Delayed { line, follows, .. }) = delayed {
-            self.put_now(line, follows);
-            self.heard = now;
-        }
-        self.delayed.as_ref().map(|d| Step::Pause { until: d.until })
-    }
-
     /// Drops the transaction and leaves a report of it.
     fn end_transaction(&mut self, line: Option<Line>, event: Option<Event>) {
         let Some(transaction) = self.transaction.take() else {
@@ -614,22 +452,6 @@ impl Session {
     }
 }
 
-/// Where in the dialogue an error reply stands, for the tarpit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Point {
-    Mail,
-    Command,
-}
-
-impl Point {
-    fn of(asked: &Asked) -> Point {
-        match asked {
-            Asked::Mail(..) => Point::Mail,
-            Asked::Rcpt(..) => Point::Command,
-        }
-    }
-}
-
 impl Asked {
     fn question(&self) -> Question {
         match self {
@@ -637,11 +459,4 @@ impl Asked {
             Asked::Rcpt(..) => Question::Rcpt,
         }
     }
-}
-
-/// The reply code at the start of a line of the table, which has three digits there.
-fn code(wire: &[u8]) -> u16 {
-    wire.iter()
-        .take(3)
-        .fold(0, |n, digit| n * 10 + u16::from(digit.wrapping_sub(b'0')))
 }

@@ -56,6 +56,8 @@ impl Session {
 
     /// Whether the next move is ours.
     fn client_waits(&self) -> bool {
-        self.delayed.is_some() || matches!(self.phase, Phase::Asking(_) | Phase::Committing | Phase::Closing)
+        !self.greeted
+            || self.delayed.is_some()
+            || matches!(self.phase, Phase::Asking(_) | Phase::Committing | Phase::Closing)
     }
 }
