@@ -1,25 +1,17 @@
 //! Whether memory or disk is low: what the sampler saw, and the state of each binding.
 //!
 //! Promises: a resource that became low stays low until an eighth more than its limit is free, so a server at the edge
-//! does not flap; all shards see one state. The parsers are pure: files are read by the control thread, which alone calls
-//! [`Low::update`]; the shards only read.
+//! does not flap; all shards see one state. The control thread alone calls [`Low::update`]; the shards only read.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-/// What was free when it was last looked at, in octets. Shared by all threads; plenty until the first look.
-#[derive(Debug)]
-pub struct Resources {
-    free_disk: AtomicU64,
-    free_memory: AtomicU64,
-}
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Free disk and memory at one moment, in octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// Free to an unprivileged process on the disk that mail is written to.
     pub free_disk: u64,
-    /// See [`available_memory`].
+    /// What the host and every control group above this process leave to it.
     pub free_memory: u64,
 }
 
@@ -65,36 +57,6 @@ pub struct Low {
 #[derive(Debug, Default)]
 struct Watermark(AtomicBool);
 
-impl Resources {
-    /// Nothing has been looked at yet.
-    pub fn new() -> Resources {
-        Resources {
-            free_disk: AtomicU64::new(u64::MAX),
-            free_memory: AtomicU64::new(u64::MAX),
-        }
-    }
-
-    /// Keeps what the sampler saw.
-    pub fn store(&self, sample: Sample) {
-        self.free_disk.store(sample.free_disk, Ordering::Relaxed);
-        self.free_memory.store(sample.free_memory, Ordering::Relaxed);
-    }
-
-    /// What the sampler saw last.
-    pub fn sample(&self) -> Sample {
-        Sample {
-            free_disk: self.free_disk.load(Ordering::Relaxed),
-            free_memory: self.free_memory.load(Ordering::Relaxed),
-        }
-    }
-}
-
-impl Default for Resources {
-    fn default() -> Resources {
-        Resources::new()
-    }
-}
-
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -137,38 +99,6 @@ impl Watermark {
             limit,
         })
     }
-}
-
-/// Octets that can be had without swapping: `MemAvailable` of `/proc/meminfo`, or what a control group leaves, whichever
-/// is less. None where neither can be read out of the texts.
-///
-/// `cgroup` is the texts of `memory.max`, `memory.current` and `memory.stat` (version 2) or `memory.limit_in_bytes`,
-/// `memory.usage_in_bytes` and `memory.stat` (version 1). The first may hold several lines, `memory.high` beside
-/// `memory.max`: the smallest number counts, `max` is none. Pages of files that were not used lately (`inactive_file`)
-/// count as free: the kernel takes them back before it fails an allocation.
-pub fn available_memory(meminfo: &str, cgroup: Option<(&str, &str, &str)>) -> Option<u64> {
-    let host = field(meminfo, "MemAvailable:").map(|kib| kib.saturating_mul(1024));
-    let group = cgroup.and_then(|(limits, usage, stat)| {
-        let limit = limits
-            .lines()
-            .filter_map(|line| line.trim().parse::<u64>().ok())
-            .min()?;
-        let usage: u64 = usage.trim().parse().ok()?;
-        // Version 1 counts the groups below in `usage`, and only the `total_` fields of `stat` do so too.
-        let reclaimable = field(stat, "total_inactive_file")
-            .or_else(|| field(stat, "inactive_file"))
-            .unwrap_or(0);
-        Some(limit.saturating_sub(usage.saturating_sub(reclaimable)))
-    });
-    host.into_iter().chain(group).min()
-}
-
-/// The number after `name` at the start of a line.
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| {
-        let mut words = line.split_ascii_whitespace();
-        (words.next()? == name).then(|| words.next()?.parse().ok())?
-    })
 }
 
 #[cfg(test)]
@@ -231,46 +161,5 @@ mod tests {
         assert_eq!(low.update(sample(0, 0), FLOOR).count(), 2);
         assert_eq!(low.update(sample(0, 0), zero).count(), 2);
         assert!(!low.is_low());
-    }
-
-    #[test]
-    fn there_is_plenty_until_the_first_sample() {
-        let resources = Resources::new();
-        assert_eq!(resources.sample(), sample(u64::MAX, u64::MAX));
-        resources.store(sample(1, 2));
-        assert_eq!(resources.sample(), sample(1, 2));
-    }
-
-    #[test]
-    fn available_memory_is_the_least_of_host_and_control_group() {
-        assert_eq!(available_memory(MEMINFO, None), Some(2_048_000_000));
-        let v2 = |limits| {
-            available_memory(
-                MEMINFO,
-                Some((limits, "900000\n", "anon 500000\ninactive_file 300000\n")),
-            )
-        };
-        assert_eq!(v2("1000000\n"), Some(400_000));
-        assert_eq!(v2("max\n"), Some(2_048_000_000));
-        assert_eq!(v2("max\n800000\n"), Some(200_000), "memory.high beside memory.max");
-        assert_eq!(v2("100\n"), Some(0));
-    }
-
-    #[test]
-    fn version_1_of_control_groups_counts_the_groups_below() {
-        let stat = "inactive_file 1\ntotal_inactive_file 300000\n";
-        assert_eq!(
-            available_memory(MEMINFO, Some(("1000000", "900000", stat))),
-            Some(400_000)
-        );
-        let unlimited = available_memory(MEMINFO, Some(("9223372036854771712", "900000", stat)));
-        assert_eq!(unlimited, Some(2_048_000_000));
-    }
-
-    #[test]
-    fn texts_that_are_no_such_files_are_no_answer() {
-        assert_eq!(available_memory("", None), None);
-        assert_eq!(available_memory("MemAvailable: lots", Some(("", "", ""))), None);
-        assert_eq!(available_memory("", Some(("1000", "10", ""))), Some(990));
     }
 }

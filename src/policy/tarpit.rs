@@ -1,39 +1,16 @@
-//! The tarpit: which error replies wait, and whose next connection waits before its greeting.
+//! The tarpit's memory: whose next connection waits before its greeting (v17, Tarpit). Which error replies wait is the
+//! session's to know.
 //!
 //! Promises: fixed memory; any thread may owe and take; of one debt one connection waits. A debt may get lost under
 //! pressure (its place is given to a newer one), which costs a delay and no limit. Shared by all shards.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytemuck::Zeroable;
 
-use crate::smtp::Edition;
-
 /// Cells in a set: 8 of 8 octets are one cache line of 64.
 const WAYS: usize = 8;
-
-/// Where an error reply is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Point {
-    /// In place of the greeting.
-    Connect,
-    /// To MAIL.
-    Mail,
-    /// To any other command, or after content.
-    Command,
-}
-
-/// How long an error reply waits, if it does. The editions of [MS-OXSMTP] differ: in 2011 at connect or after MAIL, in
-/// 2021 after any command (and once before the greeting of the next connection, see [`Owed`]).
-pub fn delay(edition: Edition, point: Point, authenticated: bool, tarpit: Duration) -> Option<Duration> {
-    let waits = match (edition, point) {
-        (Edition::Y2021, Point::Mail | Point::Command) | (Edition::Y2011, Point::Connect | Point::Mail) => true,
-        (Edition::Y2021, Point::Connect) | (Edition::Y2011, Point::Command) => false,
-    };
-    (waits && !authenticated && !tarpit.is_zero()).then_some(tarpit)
-}
 
 /// Whose next connection waits once before its greeting (2021).
 #[derive(Debug)]
@@ -105,27 +82,6 @@ const TAG: u64 = !UNTIL;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_editions_differ_in_which_replies_wait() {
-        let five = Duration::from_secs(5);
-        for (edition, point, expected) in [
-            (Edition::Y2021, Point::Connect, None),
-            (Edition::Y2021, Point::Mail, Some(five)),
-            (Edition::Y2021, Point::Command, Some(five)),
-            (Edition::Y2011, Point::Connect, Some(five)),
-            (Edition::Y2011, Point::Mail, Some(five)),
-            (Edition::Y2011, Point::Command, None),
-        ] {
-            assert_eq!(delay(edition, point, false, five), expected, "{edition:?} {point:?}");
-            assert_eq!(
-                delay(edition, point, true, five),
-                None,
-                "an authenticated client does not wait"
-            );
-            assert_eq!(delay(edition, point, false, Duration::ZERO), None);
-        }
-    }
 
     #[test]
     fn a_debt_is_taken_once() {
