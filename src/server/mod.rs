@@ -104,7 +104,7 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
     let shards = if config.shards == 0 { cores.len() } else { config.shards };
     let metrics = Metrics::new(shards);
     let mut scopes = Scopes::default();
-    let built = settings::build(&config, room(&config, files, shards, log), shards, &mut scopes, log)?;
+    let built = settings::build(&config, room(&config, files, shards, log)?, shards, &mut scopes, log)?;
     sample(&built.settings, sampler::sample_once(&built.control.disks), log);
     let pool = file_workers(&config, log)?;
     let mut listening = Listening::default();
@@ -184,9 +184,9 @@ fn most_connections(config: &Config) -> u64 {
 
 /// Connections that there are descriptors for. A limit beyond it holds at that number: a client that is refused tries
 /// again, one that waits for a descriptor in the kernel's queue hears nothing.
-fn room(config: &Config, files: u64, shards: usize, log: &Log) -> u64 {
+fn room(config: &Config, files: u64, shards: usize, log: &Log) -> Result<u64, String> {
     let sockets = config.bindings.iter().map(|b| b.addresses.len()).sum();
-    let room = preflight::most_connections(files, shards, sockets);
+    let room = preflight::most_connections(files, shards, sockets)?;
     let wanted = most_connections(config);
     if wanted > room {
         log.event(
@@ -199,7 +199,7 @@ fn room(config: &Config, files: u64, shards: usize, log: &Log) -> u64 {
             ],
         );
     }
-    room
+    Ok(room)
 }
 
 /// The file workers, after the disk has been put in order.
@@ -388,7 +388,7 @@ impl Server {
             return Err(first);
         }
         let shards = self.inboxes.len();
-        let room = room(&config, self.files, shards, &self.log);
+        let room = room(&config, self.files, shards, &self.log)?;
         let built = settings::build(&config, room, shards, &mut self.scopes, &self.log)?;
         sample(&built.settings, sampler::sample_once(&built.control.disks), &self.log);
         let mut listening = self.listening.clone();

@@ -34,11 +34,22 @@ const FILES_OF_WORKERS: u64 = 300;
 
 /// Connections that fit into so many open files, with `sockets` listening sockets on each shard. What else the process
 /// opens (the files of a message) is kept free, so that running out refuses newcomers instead of breaking sessions.
-pub fn most_connections(files: u64, shards: usize, sockets: usize) -> u64 {
+///
+/// # Errors
+///
+/// The sentence for the operator, where there is room for none.
+pub fn most_connections(files: u64, shards: usize, sockets: usize) -> Result<u64, String> {
     let (shards, sockets) = (shards as u64, sockets as u64);
     let own = FILES_OF_THE_PROCESS + shards * (FILES_PER_SHARD + FILES_PER_SOCKET * sockets);
     let workers = FILES_OF_WORKERS.min(files / 4);
-    files.saturating_sub(own + workers).max(1)
+    match files.saturating_sub(own + workers) {
+        0 => Err(format!(
+            "cannot serve with {files} open files, {} are wanted before the first connection: raise LimitNOFILE in the \
+             unit, or ulimit -n 131072",
+            own + workers
+        )),
+        room => Ok(room),
+    }
 }
 
 /// The cores that this process may run on.
@@ -88,6 +99,11 @@ pub fn shard_failed(reason: &str, shards: usize) -> String {
     }
     // glommio asks the kernel for what it can do and panics where it gets no answer.
     let unanswered = lower.contains("probe") && seccomp_is_on();
+    let reason = if unanswered {
+        "the kernel was asked what it supports and did not answer"
+    } else {
+        reason
+    };
     if unanswered || lower.contains("not permitted") || lower.contains("permission") {
         return format!(
             "cannot start a shard: io_uring is refused to this process, as the default seccomp profile of containers does: \
@@ -154,11 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn connections_leave_room_for_the_files_of_messages_and_there_is_always_one() {
-        assert_eq!(most_connections(0, 2, 1), 1);
-        assert_eq!(most_connections(64, 2, 1), 64 - 24 - 14 - 16);
-        assert_eq!(most_connections(1024, 2, 2), 1024 - 24 - 20 - 256);
-        assert!(most_connections(524_288, 64, 10) > 520_000);
+    fn connections_leave_room_for_the_files_of_messages() {
+        assert!(most_connections(50, 2, 1).is_err_and(|text| text.contains("LimitNOFILE")));
+        assert_eq!(most_connections(64, 2, 1), Ok(64 - 24 - 14 - 16));
+        assert_eq!(most_connections(1024, 2, 2), Ok(1024 - 24 - 20 - 256));
+        assert!(most_connections(524_288, 64, 10).is_ok_and(|room| room > 520_000));
     }
 
     #[test]

@@ -207,9 +207,9 @@ impl Shard {
                     opened,
                 };
                 if proxied {
-                    self.spawn(connection::serve_proxied(self.clone(), arrival));
+                    self.spawn(|shard| connection::serve_proxied(shard, arrival));
                 } else {
-                    self.spawn(connection::serve(self.clone(), arrival));
+                    self.spawn(|shard| connection::serve(shard, arrival));
                 }
             }
             Err(event) => self.refuse(stream, settings, &binding, peer.ip(), event),
@@ -235,11 +235,16 @@ impl Shard {
             })
     }
 
-    /// Runs a connection behind a fence: a defect in one session costs one connection.
-    fn spawn(self: &Rc<Self>, connection: impl Future<Output = ()> + 'static) {
+    /// Runs a connection behind a fence: a defect in one session costs one connection. The future is made inside the
+    /// task, which would hold it twice if it came as an argument.
+    fn spawn<F: Future<Output = ()>>(self: &Rc<Self>, connection: impl FnOnce(Rc<Shard>) -> F + 'static) {
         let shard = self.clone();
         glommio::spawn_local(async move {
-            if AssertUnwindSafe(connection).catch_unwind().await.is_err() {
+            if AssertUnwindSafe(connection(shard.clone()))
+                .catch_unwind()
+                .await
+                .is_err()
+            {
                 shard.metrics.count(Counter::SessionPanics);
             }
         })

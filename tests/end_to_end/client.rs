@@ -2,6 +2,9 @@
 //!
 //! Promises: no read or connect waits longer than [`PATIENCE`]; a test fails with what was said so far.
 
+// Several test targets share this file and none uses all of it.
+#![allow(dead_code)]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};

@@ -3,6 +3,9 @@
 //! Promises: no address of another test is touched (port 0 everywhere), nothing is left behind (the process is stopped and
 //! waited for when the [`Edge`] is dropped, the folder is removed), and every wait has an end: [`PATIENCE`].
 
+// Several test targets share this file and none uses all of it.
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -38,12 +41,17 @@ pub struct Edge {
 
 /// A folder for one edge: its working directory, with its configuration in it.
 #[derive(Debug)]
-pub struct Home(tempfile::TempDir);
+pub struct Home(tempfile::TempDir, Vec<&'static str>);
 
 impl Home {
     /// An empty folder.
     pub fn new() -> Home {
-        Home(tempfile::tempdir().unwrap())
+        Home(tempfile::tempdir().unwrap(), Vec::new())
+    }
+
+    /// An empty folder whose edge is started by another command, such as `prlimit --nofile=64`.
+    pub fn under(command: &[&'static str]) -> Home {
+        Home(tempfile::tempdir().unwrap(), command.to_vec())
     }
 
     /// Where it is.
@@ -62,8 +70,10 @@ impl Home {
 
     /// The command that serves with `postern.toml` of this folder.
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        let mut words = self.1.iter().copied().chain([env!("CARGO_BIN_EXE_postern")]);
+        let mut command = Command::new(words.next().unwrap_or_default());
         command
+            .args(words)
             .args(["serve", "--config", "postern.toml"])
             .current_dir(self.path())
             .stdin(Stdio::null())
@@ -139,11 +149,16 @@ impl Edge {
         self.bindings = self
             .log()
             .iter()
-            .filter(|line| line.contains(" listening binding="))
+            .filter(|line| line.contains("listening binding="))
             .map(|line| {
+                // In JSON it is the end of the message.
                 (
                     field(line, "binding").unwrap(),
-                    field(line, "address").unwrap().parse().unwrap(),
+                    field(line, "address")
+                        .unwrap()
+                        .trim_end_matches(['"', '}'])
+                        .parse()
+                        .unwrap(),
                 )
             })
             .collect();
@@ -158,6 +173,11 @@ impl Edge {
     pub fn addresses(&self, binding: &str) -> Vec<SocketAddr> {
         let of = self.bindings.iter().filter(|(name, _)| name == binding);
         of.map(|(_, address)| *address).collect()
+    }
+
+    /// The address of the admin pages.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// A new connection to the first address, whose greeting is not read yet.

@@ -1,0 +1,196 @@
+//! A defect in one session.
+//!
+//! No session is known to panic, so one is built that must: its tarpit is longer than an `Instant` can hold, which the
+//! configuration would refuse. The shard is a real one, on a thread of this process.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use postern::log::{Format, Level, Log, Writer};
+use postern::lookup::{Heartbeats, Inbox, desk};
+use postern::maildir::{Pool, Template};
+use postern::metrics::{Counter, Gauge, Metrics};
+use postern::policy::Policy;
+use postern::policy::admission::Access;
+use postern::policy::binding::Binding;
+use postern::policy::network::{Network, NetworkSet};
+use postern::policy::rate::RateTable;
+use postern::policy::resources::Low;
+use postern::policy::routing::{DomainSet, Routing};
+use postern::policy::tally::Tally;
+use postern::policy::tarpit::Owed;
+use postern::shard::{self, Destination, Notice, Seed, Settings};
+use postern::smtp::extension::Offered;
+use postern::smtp::limits::Limits;
+use postern::smtp::session::Terms;
+use postern::smtp::{BareNewline, Edition, Role};
+
+use crate::client::Client;
+use crate::edge::{eventually, files};
+
+#[derive(Clone, Debug, Default)]
+struct Paper(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Paper {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    tally: Arc<Tally>,
+    inbox: Arc<Inbox<Notice>>,
+    pool: Pool,
+    thread: Option<JoinHandle<()>>,
+    paper: Paper,
+    _writer: Writer,
+}
+
+impl Running {
+    /// A shard with one binding, whose limits are these, delivering into `home`.
+    fn start(limits: Limits, home: &Path) -> Running {
+        let paper = Paper::default();
+        let (log, writer) = Log::start_to(Box::new(paper.clone()), Level::Info, Format::Text).unwrap();
+        let metrics = Metrics::new(1);
+        let tally = Tally::new(1, 64, 1);
+        let pool = Pool::start(1, &home.join("var")).unwrap();
+        let inbox = Arc::new(Inbox::new());
+        let epoch = Instant::now();
+        let (desk, _questions) = desk(1);
+        let mut sockets = shard::bind(&"mx".into(), "127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let address = sockets[0].address;
+        let seed = Seed {
+            index: 0,
+            cpu: 0,
+            settings: Arc::new(settings(limits, home)),
+            sockets: std::mem::take(&mut sockets),
+            column: tally.column(0),
+            rates: RateTable::new(1, 64).column(0),
+            owed: Arc::new(Owed::new(64)),
+            pool: pool.clone(),
+            asker: desk.asker(Arc::new(|_, _| ())),
+            inbox: inbox.clone(),
+            lines: log.buffer(),
+            metrics: metrics.clone(),
+            heartbeats: Arc::new(Heartbeats::new(1, epoch)),
+            epoch,
+        };
+        let (started, starts) = channel();
+        let thread = shard::start(seed, started).unwrap();
+        starts.recv().unwrap().unwrap();
+        Running {
+            address,
+            metrics,
+            tally,
+            inbox,
+            pool,
+            thread: Some(thread),
+            paper,
+            _writer: writer,
+        }
+    }
+
+    fn log(&self) -> String {
+        String::from_utf8(self.paper.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.inbox.send(Notice::Stop);
+        let ended = self.thread.take().map(JoinHandle::join);
+        self.pool.shutdown();
+        assert!(
+            std::thread::panicking() || matches!(ended, Some(Ok(()))),
+            "the shard has died"
+        );
+    }
+}
+
+fn settings(limits: Limits, home: &Path) -> Settings {
+    let any: NetworkSet = [Network::new("0.0.0.0".parse().unwrap(), 0).unwrap()]
+        .into_iter()
+        .collect();
+    let template = Template::parse(home.join("mail").to_str().unwrap()).unwrap();
+    Settings {
+        hostname: "mx.test".into(),
+        policy: Policy {
+            bindings: vec![Arc::new(Binding {
+                name: "mx".into(),
+                role: Role::Gateway,
+                terms: Arc::new(Terms {
+                    hostname: "mx.test".into(),
+                    edition: Edition::Y2021,
+                    limits,
+                    offered: Offered::of(Edition::Y2021, &[], false),
+                    bare_newline: BareNewline::Refuse,
+                }),
+                clients: any,
+                proxy_from: NetworkSet::default(),
+                proxy_protocol: false,
+                connection_scope: 0,
+                rate_scope: 0,
+                resources: Low::default(),
+            })],
+            access: Access {
+                allow: NetworkSet::default(),
+                block: NetworkSet::default(),
+                block_text: "".into(),
+                dynamic: Arc::default(),
+                dnsbl: false,
+            },
+            routing: Routing {
+                hostname: "mx.test".into(),
+                accepted: DomainSet::new(["*"]),
+                recipients: None,
+                routes: vec![DomainSet::new(["*"])],
+            },
+        },
+        destinations: vec![Destination::Maildir(template)],
+        message_memory: 1 << 20,
+    }
+}
+
+#[test]
+fn a_panic_in_a_session_costs_that_session_and_nothing_of_it_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        tarpit: Duration::MAX,
+        max_connections: 2,
+        max_connections_per_source: 2,
+        ..Limits::of(Role::Gateway)
+    };
+    let shard = Running::start(limits, home.path());
+    let mut beside = Client::connect(shard.address).hello();
+    for round in 1..=20 {
+        let mut victim = Client::connect(shard.address).hello();
+        victim.envelope("a@client.test", &["b@example.com"]);
+        // More than a piece: it has a file by now.
+        victim.send(format!("BDAT 300000\r\n{}NONSENSE\r\n", "x\r\n".repeat(100_000)));
+        victim.wait_for_end();
+        assert!(eventually(|| shard.metrics.total(Counter::SessionPanics) == round));
+        assert!(eventually(|| shard.metrics.gauge(Gauge::Connections) == 1));
+        assert!(eventually(|| shard.tally.connections(0) == 1), "its claim stays");
+    }
+    // The one beside it has noticed nothing, and a new one gets the place.
+    beside.accepted("a@client.test", &["b@example.com"], "Subject: x\r\n\r\nstill here\r\n");
+    Client::connect(shard.address).hello().command("QUIT", "221 ");
+    assert!(eventually(|| files(&home.path().join("mail/tmp")).is_empty()));
+    assert_eq!(files(&home.path().join("mail/new")).len(), 1);
+    assert!(
+        eventually(|| shard.log().matches(" end=panicked").count() == 20),
+        "{}",
+        shard.log()
+    );
+}
