@@ -43,7 +43,7 @@ fn binding_warnings(config: &Config, binding: &Binding) -> Vec<&'static str> {
     say(binding.clients.is_empty(), "clients is empty: nobody may connect");
     say(
         binding.proxy_protocol && binding.proxy_from.is_empty(),
-        "proxy_protocol without proxy_from: every connection is refused",
+        "proxy_protocol without proxy_from: no header is believed, every client counts as itself",
     );
     say(
         !binding.proxy_protocol && !binding.proxy_from.is_empty(),

@@ -141,7 +141,7 @@ fn settings(limits: Limits, home: &Path) -> Settings {
                 proxy_protocol: false,
                 connection_scope: 0,
                 rate_scope: 0,
-                resources: Low::default(),
+                resources: Arc::default(),
             })],
             access: Access {
                 allow: NetworkSet::default(),
