@@ -5,6 +5,9 @@
 //! `by_command`: every command and the content in segments of their own. `kept`: a transaction of a session that goes on.
 //! `lines_only` is the lower bound in the same run: a splitter that looks for CRLF, and for CRLF.CRLF after DATA, judges
 //! nothing and answers with constants. Run: `cargo bench --bench session`.
+//!
+//! Measured with `--quick` on two busy cores: 2.5 µs pipelined, 2.7 µs by command, 1.7 µs for each message of a kept session
+//! (580,000 a second); `lines_only` 0.28 µs.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};

@@ -6,9 +6,9 @@
 //! runtime is named here; both ends live on whichever thread holds them.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::{ArrayQueue, SegQueue};
@@ -29,6 +29,8 @@ pub use heartbeats::Heartbeats;
 pub struct Inbox<T> {
     queue: SegQueue<T>,
     reader: AtomicWaker,
+    /// The reader once more, never taken out: `reader` is empty from a wake to the next poll.
+    to_nudge: OnceLock<Waker>,
 }
 
 impl<T> Inbox<T> {
@@ -37,6 +39,7 @@ impl<T> Inbox<T> {
         Inbox {
             queue: SegQueue::new(),
             reader: AtomicWaker::new(),
+            to_nudge: OnceLock::new(),
         }
     }
 
@@ -46,9 +49,12 @@ impl<T> Inbox<T> {
         self.reader.wake();
     }
 
-    /// Wakes the reader without a message: a shard whose timer was lost in the kernel runs on.
+    /// Wakes the reader without a message, however often it was woken and did not run: a shard that fell asleep with work
+    /// to do is brought back by a wake from another thread, and by that alone.
     pub fn nudge(&self) {
-        self.reader.wake();
+        if let Some(reader) = self.to_nudge.get() {
+            reader.wake_by_ref();
+        }
     }
 
     /// The oldest message, or `Pending` until there is one.
@@ -57,6 +63,7 @@ impl<T> Inbox<T> {
             return Poll::Ready(message);
         }
         self.reader.register(cx.waker());
+        self.to_nudge.get_or_init(|| cx.waker().clone());
         // Once more: a message pushed between the look and the registration has woken nobody.
         self.queue.pop().map_or(Poll::Pending, Poll::Ready)
     }
@@ -291,6 +298,28 @@ mod tests {
         assert_eq!(inbox.poll_next(&cx), Poll::Ready(1));
         assert_eq!(inbox.try_next(), Some(2));
         assert!(inbox.poll_next(&cx).is_pending());
+    }
+
+    #[test]
+    fn a_nudge_wakes_a_reader_that_was_woken_and_has_not_run() {
+        struct Wakes(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Wakes {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let wakes = Arc::new(Wakes(Default::default()));
+        let inbox = Inbox::<u8>::new();
+        inbox.nudge();
+        assert!(
+            inbox
+                .poll_next(&Context::from_waker(&wakes.clone().into()))
+                .is_pending()
+        );
+        inbox.send(1);
+        inbox.nudge();
+        inbox.nudge();
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 3);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The cheapest server that `loadgen` can talk to: answers by the first letter of each line and checks nothing.
 //!
 //! It exists to find the generator's own ceiling, as a server that is slower than the generator hides it. It takes the
-//! content to end with the segment that ends in CRLF.CRLF, which is true of this client only. One thread, epoll.
+//! content to end with the first segment that has CRLF.CRLF in it, which is true of this client only. One thread, epoll.
 //! Usage: `blind_sink [IP:PORT]`; loopback only; ends with SIGTERM.
 
 use std::io::{self, Read, Write};
@@ -94,15 +94,18 @@ fn serve(client: &mut Client, buffer: &mut [u8], replies: &mut Vec<u8>) -> bool 
             Ok(count) => count,
             Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         };
-        let input = &buffer[..count];
+        let mut input = &buffer[..count];
         replies.clear();
         let mut goes_on = true;
         if client.in_content {
-            if input.ends_with(b"\r\n.\r\n") {
-                client.in_content = false;
+            let end = memchr::memmem::find(input, b"\r\n.\r\n");
+            client.in_content = end.is_none();
+            if end.is_some() {
                 replies.extend_from_slice(b"250 2.0.0 taken\r\n");
             }
-        } else {
+            input = end.and_then(|end| input.get(end + 5..)).unwrap_or_default();
+        }
+        if !client.in_content {
             for line in input.split_inclusive(|octet| *octet == b'\n') {
                 let reply: &[u8] = match line.first() {
                     Some(b'E') => b"250-blind\r\n250 PIPELINING\r\n",

@@ -16,6 +16,10 @@ const EHLO_MAX: usize = 4096;
 pub struct Manner {
     /// MAIL, RCPT and DATA leave in one write (RFC 2920), when the server offers it.
     pub pipelining: bool,
+    /// Pipelining, and in addition the content leads a group (RFC 2920 section 3.1): MAIL, RCPT and DATA of the next
+    /// message leave in the write of the content, or QUIT where there is no next message. Not used with BDAT, which
+    /// puts a whole message into one write already.
+    pub group: bool,
     /// BDAT in place of DATA (RFC 3030).
     pub bdat: bool,
     /// Recipients of a message.
@@ -37,6 +41,10 @@ pub enum Chunk {
     Data,
     /// The content and its end (or BDAT with the content).
     Content,
+    /// The content, its end, and the envelope of the next message.
+    ContentAndEnvelope,
+    /// The content, its end, and QUIT.
+    ContentAndQuit,
     /// The end of the content alone: what is left to say when DATA was accepted though no recipient was (RFC 2920
     /// section 3.1).
     LoneDot,
@@ -79,7 +87,9 @@ pub enum Step {
     Send(Chunk),
     /// EHLO is accepted: call `begin` or `quit`.
     Ready,
-    /// The message is over: call `begin` or `quit`.
+    /// The content is due and leads a group: call `group`.
+    Group,
+    /// The message is over: call `begin` or `quit`, unless the next one, or QUIT, `follows_already`.
     Finished(Outcome),
     /// Close the connection.
     Over(Ending),
@@ -98,6 +108,15 @@ enum Stage {
     Quit,
 }
 
+/// What left in the same write as the content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Behind {
+    #[default]
+    Nothing,
+    Message,
+    Quit,
+}
+
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Dialogue {
@@ -105,6 +124,7 @@ pub struct Dialogue {
     reader: ReplyReader,
     ehlo: Vec<u8>,
     lockstep: bool,
+    behind: Behind,
     refused: bool,
     recipients_accepted: u32,
 }
@@ -117,6 +137,7 @@ impl Dialogue {
             reader: ReplyReader::default(),
             ehlo: Vec::new(),
             lockstep: true,
+            behind: Behind::Nothing,
             refused: false,
             recipients_accepted: 0,
         }
@@ -129,9 +150,15 @@ impl Dialogue {
         self.ehlo.clear();
     }
 
-    /// Whether a message was begun and is not finished.
-    pub fn in_message(&self) -> bool {
-        !matches!(self.stage, Stage::Greeting | Stage::Ehlo | Stage::Between | Stage::Quit)
+    /// Messages begun and not finished: two while the envelope of the second is behind the content of the first.
+    pub fn messages_under_way(&self) -> u64 {
+        let outside = matches!(self.stage, Stage::Greeting | Stage::Ehlo | Stage::Between | Stage::Quit);
+        u64::from(!outside) + u64::from(self.behind == Behind::Message)
+    }
+
+    /// Whether what comes after the message that has just finished is written already.
+    pub fn follows_already(&self) -> bool {
+        self.stage != Stage::Between
     }
 
     /// Whether the greeting has not come yet.
@@ -152,10 +179,19 @@ impl Dialogue {
     /// Starts a message; to be called after `Ready` or `Finished`.
     pub fn begin(&mut self) -> Chunk {
         debug_assert_eq!(self.stage, Stage::Between);
-        self.refused = false;
-        self.recipients_accepted = 0;
-        self.stage = Stage::Mail;
+        self.expect_envelope();
         if self.lockstep { Chunk::Mail } else { Chunk::Envelope }
+    }
+
+    /// The content with what follows it, the envelope of another message or QUIT; to be called after `Group`.
+    pub fn group(&mut self, another: bool) -> Chunk {
+        debug_assert_eq!((self.stage, self.behind), (Stage::Content, Behind::Nothing));
+        if another {
+            self.behind = Behind::Message;
+            return Chunk::ContentAndEnvelope;
+        }
+        self.behind = Behind::Quit;
+        Chunk::ContentAndQuit
     }
 
     /// Ends the connection politely; to be called after `Ready` or `Finished`.
@@ -217,11 +253,13 @@ impl Dialogue {
             Stage::Rcpt(number) => self.recipient_answered(manner, number, good),
             Stage::Data if code == 354 => {
                 self.stage = Stage::Content;
-                Step::Send(if self.recipients_accepted == 0 {
-                    Chunk::LoneDot
+                if self.recipients_accepted == 0 {
+                    Step::Send(Chunk::LoneDot)
+                } else if manner.group && !self.lockstep {
+                    Step::Group
                 } else {
-                    Chunk::Content
-                })
+                    Step::Send(Chunk::Content)
+                }
             }
             Stage::Content if good => self.finish(),
             Stage::Content if !manner.bdat => {
@@ -284,12 +322,23 @@ impl Dialogue {
     }
 
     fn finish(&mut self) -> Step {
-        self.stage = Stage::Between;
-        Step::Finished(if self.refused {
+        let outcome = if self.refused {
             Outcome::Refused
         } else {
             Outcome::Accepted
-        })
+        };
+        match std::mem::take(&mut self.behind) {
+            Behind::Nothing => self.stage = Stage::Between,
+            Behind::Message => self.expect_envelope(),
+            Behind::Quit => self.stage = Stage::Quit,
+        }
+        Step::Finished(outcome)
+    }
+
+    fn expect_envelope(&mut self) {
+        self.refused = false;
+        self.recipients_accepted = 0;
+        self.stage = Stage::Mail;
     }
 }
 

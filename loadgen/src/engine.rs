@@ -1,20 +1,20 @@
 //! The connections of a run and what is done for each event of epoll.
 //!
-//! Promises: on kept connections with pipelining a message costs two sends and two receives; nothing is allocated a
-//! message; failures to connect are not retried without bound. One thread; the clock is read once an event.
+//! Promises: on kept connections with pipelining a message costs two sends and two receives, in groups one of each;
+//! nothing is allocated a message; failures to connect are not retried without bound. One thread; the clock is read once an event.
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::connect::Dialer;
-use crate::dialogue::{Chunk, Dialogue, Ending, Manner, Outcome, Step};
+use crate::dialogue::{Chunk, Ending, Manner, Outcome, Step};
 use crate::flags::LoadFlags;
 use crate::measure::{Counts, record};
 use crate::message::Wire;
+use crate::slot::Slot;
 
 /// Failures to get a connection greeted, one after the other, that end the run.
 const CONNECT_FAILURES_MAX: u32 = 100;
@@ -23,41 +23,8 @@ const UNGREETED_MAX: usize = 128;
 /// Octets read in one call: the replies to many messages.
 const RECEIVE_BUFFER: usize = 65_536;
 
-/// A connection's place: the connection changes, the place stays.
-#[derive(Debug)]
-struct Slot {
-    index: usize,
-    stream: Option<TcpStream>,
-    dialogue: Dialogue,
-    /// The message under way, or the last one.
-    serial: u64,
-    /// Messages begun on this connection.
-    begun: u64,
-    opened: Instant,
-    message_began: Instant,
-    content_ended: Instant,
-    /// What the socket did not take yet: the chunk and the octets of it written.
-    unwritten: Option<(Chunk, usize)>,
-    waits_for_room: bool,
-}
-
-impl Slot {
-    fn new(index: usize) -> Self {
-        let now = Instant::now();
-        Self {
-            index,
-            stream: None,
-            dialogue: Dialogue::new(),
-            serial: 0,
-            begun: 0,
-            opened: now,
-            message_began: now,
-            content_ended: now,
-            unwritten: None,
-            waits_for_room: false,
-        }
-    }
-}
+/// Longest time that passes as an empty poll; when more went by, another process had the core.
+const EMPTY_POLL_MAX: Duration = Duration::from_micros(50);
 
 /// Everything but the connections.
 #[derive(Debug)]
@@ -80,6 +47,8 @@ pub struct Engine {
     last_reply: Instant,
     pipelining_denied: bool,
     buffer: Vec<u8>,
+    /// When the last turn began, if it was not to wait and there was nothing to do.
+    idle_since: Option<Instant>,
 }
 
 impl Engine {
@@ -104,6 +73,7 @@ impl Engine {
             last_reply: Instant::now(),
             pipelining_denied: false,
             buffer: vec![0; RECEIVE_BUFFER],
+            idle_since: None,
         })
     }
 
@@ -126,8 +96,9 @@ impl Engine {
     pub fn messages_under_way(&self) -> u64 {
         self.slots
             .iter()
-            .filter(|slot| slot.stream.is_some() && slot.dialogue.in_message())
-            .count() as u64
+            .filter(|slot| slot.stream.is_some())
+            .map(|slot| slot.dialogue.messages_under_way())
+            .sum()
     }
 
     /// Whether the server did not offer the PIPELINING that was asked for.
@@ -161,7 +132,11 @@ impl Engine {
 
     /// Opens what is to be opened and takes one batch of events, waiting for it no longer than `wait`.
     pub fn turn(&mut self, events: &mut Events, now: Instant, wait: Duration) -> io::Result<()> {
+        if let Some(since) = self.idle_since.take() {
+            self.counts.idle += now.saturating_duration_since(since).min(EMPTY_POLL_MAX);
+        }
         let mut slots = std::mem::take(&mut self.slots);
+        let open_before = self.open;
         self.open_what_is_closed(&mut slots, now);
         self.counts.polls += 1;
         let polled = match self.poll.poll(events, Some(wait)) {
@@ -169,6 +144,10 @@ impl Engine {
             polled => polled,
         };
         if polled.is_ok() {
+            if events.is_empty() {
+                self.counts.empty_polls += 1;
+                self.idle_since = (wait.is_zero() && self.open == open_before).then_some(now);
+            }
             for event in events.iter() {
                 if let Some(slot) = slots.get_mut(event.token().0) {
                     self.take_event(slot, event);
@@ -268,6 +247,7 @@ impl Engine {
                     self.pipelining_denied |= slot.dialogue.pipelining_denied(&self.manner);
                     self.next_message(slot, now);
                 }
+                Step::Group => self.group(slot, now),
                 Step::Finished(outcome) => self.finished(slot, outcome, now),
                 Step::Over(ending) => self.over(slot, ending),
             }
@@ -289,29 +269,51 @@ impl Engine {
             }
             Outcome::Refused => self.counts.refused += 1,
         }
-        if slot.unwritten.is_some() {
+        let in_content = |(chunk, written)| self.wire.content_end(chunk).is_some_and(|end| written < end);
+        if slot.unwritten.is_some_and(in_content) {
             // Refused in the middle of its content: what is still to be written would be read as commands.
+            self.counts.lost += slot.dialogue.messages_under_way();
             return self.close_connection(slot);
+        }
+        if slot.dialogue.follows_already() {
+            (slot.serial, slot.message_began) = slot.next;
+            return;
         }
         self.next_message(slot, now);
     }
 
-    fn next_message(&mut self, slot: &mut Slot, now: Instant) {
+    /// The number of the next message of this connection, if it is to have another.
+    fn claim_message(&mut self, slot: &mut Slot) -> Option<u64> {
         let full = self.per_connection > 0 && slot.begun >= self.per_connection;
-        let chunk = if full || !self.may_begin() {
-            slot.dialogue.quit()
-        } else {
-            slot.serial = self.begun;
-            slot.message_began = now;
-            slot.begun += 1;
-            self.begun += 1;
-            slot.dialogue.begin()
+        if full || !self.may_begin() {
+            return None;
+        }
+        let serial = self.begun;
+        slot.begun += 1;
+        self.begun += 1;
+        Some(serial)
+    }
+
+    fn group(&mut self, slot: &mut Slot, now: Instant) {
+        let next = self.claim_message(slot);
+        slot.next = (next.unwrap_or(slot.serial), now);
+        let chunk = slot.dialogue.group(next.is_some());
+        self.write(slot, chunk, 0, now);
+    }
+
+    fn next_message(&mut self, slot: &mut Slot, now: Instant) {
+        let chunk = match self.claim_message(slot) {
+            Some(serial) => {
+                (slot.serial, slot.message_began) = (serial, now);
+                slot.dialogue.begin()
+            }
+            None => slot.dialogue.quit(),
         };
         self.write(slot, chunk, 0, now);
     }
 
     fn over(&mut self, slot: &mut Slot, ending: Ending) {
-        let lost = u64::from(slot.dialogue.in_message());
+        let lost = slot.dialogue.messages_under_way();
         match ending {
             Ending::Quit => {}
             Ending::TurnedAway => {
@@ -334,8 +336,9 @@ impl Engine {
 
     /// The connection ended without the server saying so in a reply.
     fn disconnected(&mut self, slot: &mut Slot, why: String) {
-        if slot.dialogue.in_message() {
-            self.counts.lost += 1;
+        let lost = slot.dialogue.messages_under_way();
+        if lost > 0 {
+            self.counts.lost += lost;
         } else if !slot.dialogue.is_quitting() {
             self.counts.connect_failures += 1;
             self.failed(why);
@@ -357,13 +360,19 @@ impl Engine {
 
     fn write(&mut self, slot: &mut Slot, chunk: Chunk, written: usize, now: Instant) {
         let Some(stream) = &mut slot.stream else { return };
+        let content_end = self.wire.content_end(chunk).filter(|end| *end > written);
         let octets = self.wire.octets(chunk, slot.serial);
         let mut rest = octets.get(written..).unwrap_or_default();
         slot.unwritten = None;
         while !rest.is_empty() {
             self.counts.sends += 1;
             match stream.write(rest) {
-                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Ok(count) => {
+                    rest = rest.get(count..).unwrap_or_default();
+                    if content_end.is_some_and(|end| octets.len() - rest.len() >= end) {
+                        slot.content_ended = now;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     slot.unwritten = Some((chunk, octets.len() - rest.len()));
@@ -381,9 +390,6 @@ impl Engine {
                 // The server may have said why before it closed: let the read find out.
                 Err(_) => return,
             }
-        }
-        if self.wire.ends_content(chunk) {
-            slot.content_ended = now;
         }
     }
 }

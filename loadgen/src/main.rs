@@ -13,6 +13,7 @@ mod measure;
 mod message;
 mod reply;
 mod report;
+mod slot;
 mod source;
 mod versus;
 

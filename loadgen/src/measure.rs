@@ -38,6 +38,10 @@ pub struct Counts {
     pub sends: u64,
     pub receives: u64,
     pub polls: u64,
+    /// Polls that found nothing.
+    pub empty_polls: u64,
+    /// Time spent in them when they do not wait.
+    pub idle: Duration,
     /// From connect to the greeting, nanoseconds.
     pub greeting: Histogram<u64>,
     /// From the last octet of the content to the final reply, nanoseconds.
@@ -62,6 +66,8 @@ impl Counts {
             sends: 0,
             receives: 0,
             polls: 0,
+            empty_polls: 0,
+            idle: Duration::ZERO,
             greeting: latencies(),
             final_reply: latencies(),
             transaction: latencies(),

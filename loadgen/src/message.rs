@@ -23,6 +23,8 @@ pub struct Recipe {
     pub size: usize,
     /// BDAT in place of DATA.
     pub bdat: bool,
+    /// The content is to lead groups of commands.
+    pub group: bool,
     /// First part of every identity: names the run.
     pub run: u32,
 }
@@ -44,6 +46,9 @@ pub struct Wire {
     rcpt: Vec<Stamped>,
     data: Stamped,
     content: Stamped,
+    /// Empty unless the recipe asks for groups.
+    content_and_envelope: Stamped,
+    content_and_quit: Stamped,
     lone_dot: Stamped,
     reset: Stamped,
     quit: Stamped,
@@ -67,7 +72,16 @@ impl Wire {
         } else {
             command(&(commands + "DATA\r\n"))
         };
+        let group = |behind: &[u8]| match recipe.group {
+            true => Stamped {
+                octets: [&content.octets, behind].concat(),
+                serial: content.serial,
+            },
+            false => command(""),
+        };
         Ok(Self {
+            content_and_envelope: group(&envelope.octets),
+            content_and_quit: group(b"QUIT\r\n"),
             ehlo: command(&format!("EHLO {}\r\n", recipe.name)),
             envelope,
             mail: command(&mail),
@@ -96,6 +110,8 @@ impl Wire {
             }
             Chunk::Data => &mut self.data,
             Chunk::Content => &mut self.content,
+            Chunk::ContentAndEnvelope => &mut self.content_and_envelope,
+            Chunk::ContentAndQuit => &mut self.content_and_quit,
             Chunk::LoneDot => &mut self.lone_dot,
             Chunk::Reset => &mut self.reset,
             Chunk::Quit => &mut self.quit,
@@ -109,12 +125,12 @@ impl Wire {
         &stamped.octets
     }
 
-    /// Whether this chunk ends the content, so that the final reply is due when it is written.
-    pub fn ends_content(&self, chunk: Chunk) -> bool {
+    /// Where in this chunk the content ends, if it has one: the final reply is due when that much is written.
+    pub fn content_end(&self, chunk: Chunk) -> Option<usize> {
         match chunk {
-            Chunk::Content => true,
-            Chunk::Envelope => self.envelope.serial.is_some(),
-            _ => false,
+            Chunk::Content | Chunk::ContentAndEnvelope | Chunk::ContentAndQuit => Some(self.content.octets.len()),
+            Chunk::Envelope if self.envelope.serial.is_some() => Some(self.envelope.octets.len()),
+            _ => None,
         }
     }
 }
@@ -225,6 +241,7 @@ mod tests {
             to,
             size,
             bdat,
+            group: !bdat,
             run: 0xabc,
         }
     }
@@ -267,7 +284,18 @@ mod tests {
                 let text = String::from_utf8(wire.octets(chunk, serial).to_vec()).unwrap();
                 assert!(text.contains(&format!("\r\nX-Loadgen-Id: 00000abc-{serial:012}\r\n")));
             }
-            assert!(wire.ends_content(chunk));
+            assert_eq!(wire.content_end(chunk), Some(wire.octets(chunk, 1).len()));
+        }
+    }
+
+    #[test]
+    fn a_group_is_the_content_with_its_identity_and_what_follows() {
+        let mut wire = Wire::new(&recipe(2000, false)).unwrap();
+        let [content, envelope, quit] =
+            [Chunk::Content, Chunk::Envelope, Chunk::Quit].map(|chunk| wire.octets(chunk, 42).to_vec());
+        for (group, behind) in [(Chunk::ContentAndEnvelope, envelope), (Chunk::ContentAndQuit, quit)] {
+            assert_eq!(wire.octets(group, 42), [content.as_slice(), &behind].concat());
+            assert_eq!(wire.content_end(group), Some(content.len()));
         }
     }
 

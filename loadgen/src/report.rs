@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::source::Findings;
 
-/// Share of its core above which the generator may have been the limit.
+/// Share of its core, or of its CPU time when it never sleeps, above which the generator may have been the limit.
 const BUSY: f64 = 0.9;
 const QUANTILES: [(&str, f64); 5] = [
     ("p50", 0.5),
@@ -31,19 +31,32 @@ impl Findings {
         self.a_message(self.server_cpu?)
     }
 
-    /// CPU time of the generator for an accepted message, in microseconds.
+    /// CPU time of the generator for an accepted message, in microseconds, without that of polls that found nothing.
     pub fn own_cpu_a_message(&self) -> Option<f64> {
-        self.a_message(self.own_cpu)
+        self.a_message(self.work())
     }
 
-    /// Share of one core that the generator used.
+    /// Share of one core that the generator used for its work.
     pub fn own_share(&self) -> f64 {
-        self.own_cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)
+        self.work().as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// Share of its CPU time in which a generator that never sleeps had nothing to do; none of one that sleeps.
+    pub fn idle_share(&self) -> Option<f64> {
+        let own = self.own_cpu.as_secs_f64().max(1e-9);
+        self.busy_poll.then(|| (1.0 - self.work().as_secs_f64() / own).max(0.0))
     }
 
     /// Whether the generator may have been the limit, not the server.
     pub fn generator_was_busy(&self) -> bool {
-        self.own_share() > BUSY
+        self.idle_share().map_or(self.own_share(), |idle| 1.0 - idle) > BUSY
+    }
+
+    fn work(&self) -> Duration {
+        match self.busy_poll {
+            true => self.own_cpu.saturating_sub(self.counts.idle),
+            false => self.own_cpu,
+        }
     }
 
     fn a_message(&self, time: Duration) -> Option<f64> {
@@ -78,6 +91,8 @@ impl Findings {
             "server_cpu_share": self.server_cpu.map(|cpu| cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)),
             "generator_cpu_us_per_message": self.own_cpu_a_message(),
             "generator_cpu_share": self.own_share(),
+            "generator_idle_share": self.idle_share(),
+            "empty_polls_share": share(counts.empty_polls, counts.polls),
             "generator_was_the_limit": self.generator_was_busy(),
             "pipelining_not_offered": self.pipelining_denied,
             "stopped": self.stopped,
@@ -120,6 +135,14 @@ impl fmt::Display for Findings {
                 each(counts.sends),
                 each(counts.receives),
                 each(counts.polls)
+            )?;
+        }
+        if let Some(idle) = self.idle_share() {
+            writeln!(
+                f,
+                "busy poll    {:.1} % of polls found nothing: {:.1} % of the generator's CPU time, not counted above",
+                share(counts.empty_polls, counts.polls) * 100.0,
+                idle * 100.0
             )?;
         }
         self.problems(f)
@@ -170,6 +193,10 @@ impl Findings {
             None => Ok(()),
         }
     }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
 }
 
 fn latency(f: &mut fmt::Formatter<'_>, name: &str, histogram: &Histogram<u64>) -> fmt::Result {
@@ -225,6 +252,7 @@ mod tests {
             own_cpu: Duration::from_millis(10),
             server_cpu: Some(Duration::from_millis(20)),
             pipelining_denied: false,
+            busy_poll: false,
             stopped: None,
             run: 7,
         }
@@ -249,6 +277,20 @@ mod tests {
         let mut findings = findings();
         assert!(!findings.to_string().contains("WARNING"));
         findings.own_cpu = Duration::from_millis(1900);
+        assert!(findings.to_string().contains("WARNING"));
+    }
+
+    #[test]
+    fn a_generator_that_never_sleeps_warns_by_the_time_it_had_nothing_to_do() {
+        let mut findings = findings();
+        findings.busy_poll = true;
+        findings.own_cpu = Duration::from_secs(2);
+        findings.counts.idle = Duration::from_secs(1);
+        (findings.counts.polls, findings.counts.empty_polls) = (100, 80);
+        let text = findings.to_string();
+        assert!(!text.contains("WARNING") && text.contains("80.0 % of polls"), "{text}");
+        assert_eq!(findings.own_cpu_a_message(), Some(1000.0));
+        findings.counts.idle = Duration::from_millis(100);
         assert!(findings.to_string().contains("WARNING"));
     }
 

@@ -12,7 +12,7 @@ use mio::Events;
 use crate::connect::Dialer;
 use crate::dialogue::Manner;
 use crate::engine::Engine;
-use crate::flags::{LoadFlags, Switch};
+use crate::flags::{LoadFlags, Pipelining};
 use crate::measure::{Counts, check_processes, cpu_of, own_cpu};
 use crate::message::{Recipe, Wire, recipients};
 
@@ -34,6 +34,8 @@ pub struct Findings {
     pub server_cpu: Option<Duration>,
     /// The server does not offer the PIPELINING that was asked for.
     pub pipelining_denied: bool,
+    /// The generator never slept: its CPU time is the time that passed, and holds that of polls without work.
+    pub busy_poll: bool,
     /// Why the run ended before its time.
     pub stopped: Option<String>,
     /// First part of the identity of each message of this run.
@@ -44,17 +46,21 @@ pub struct Findings {
 pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findings, String> {
     check_processes(pids)?;
     let run = run_id();
+    // BDAT puts a whole message into one write as it is.
+    let group = flags.pipelining == Pipelining::Group && !flags.bdat;
     let wire = Wire::new(&Recipe {
         name: flags.ehlo.clone(),
         from: flags.from.clone(),
         to: recipients(&flags.to, flags.recipients),
         size: flags.size,
         bdat: flags.bdat,
+        group,
         run,
     })?;
     let dialer = Dialer::new(target, &flags.sources_for(target)?, flags.socket_manner(), run);
     let manner = Manner {
-        pipelining: flags.pipelining == Switch::On,
+        pipelining: flags.pipelining != Pipelining::Off,
+        group,
         bdat: flags.bdat,
         recipients: flags.recipients,
     };
@@ -63,6 +69,7 @@ pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findin
         .and_then(|mut engine| measure(&mut engine, flags, pids))
         .map_err(|error| format!("epoll: {error}"))?;
     findings.run = run;
+    findings.busy_poll = flags.busy_poll;
     Ok(findings)
 }
 
@@ -105,7 +112,11 @@ fn measure(engine: &mut Engine, flags: &LoadFlags, pids: &[u32]) -> io::Result<F
         if stopped.is_some() {
             break stopped;
         }
-        let wait = phase_ends.map_or(TICK, |end| end.saturating_duration_since(now).min(TICK));
+        let wait = match phase_ends {
+            _ if flags.busy_poll => Duration::ZERO,
+            Some(end) => end.saturating_duration_since(now).min(TICK),
+            None => TICK,
+        };
         engine.turn(&mut events, now, wait)?;
     };
     let unanswered = engine.messages_under_way();
@@ -151,6 +162,7 @@ impl Window {
             own_cpu: own_cpu.saturating_sub(self.own_cpu),
             server_cpu,
             pipelining_denied: engine.pipelining_denied(),
+            busy_poll: false,
             stopped: None,
             run: 0,
         }

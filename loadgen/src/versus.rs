@@ -1,4 +1,5 @@
-//! Two servers under the same load in turns (A B A B ...), so that what else the machine does falls on both.
+//! Two servers under the same load in turns (A B B A A B ...), so that what else the machine does falls on both,
+//! and a drift that goes on over the rounds on neither.
 //!
 //! Promises: the same flags for both; medians of the rounds, and ratios round by round with their spread. One thread.
 
@@ -20,7 +21,11 @@ pub fn run(flags: &VersusFlags) -> Result<bool, String> {
     }
     let (mut a, mut b) = (Vec::new(), Vec::new());
     for round in 1..=flags.rounds {
-        for (contender, runs) in [(&flags.a, &mut a), (&flags.b, &mut b)] {
+        let mut turns = [(&flags.a, &mut a), (&flags.b, &mut b)];
+        if round % 2 == 0 {
+            turns.reverse();
+        }
+        for (contender, runs) in turns {
             let findings = source::run(&flags.load, contender.target, &contender.pids)?;
             say!("round {round}  {:<12} {}", contender.name, line(&findings));
             if let Some(why) = &findings.stopped {

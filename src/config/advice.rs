@@ -43,7 +43,7 @@ fn binding_warnings(config: &Config, binding: &Binding) -> Vec<&'static str> {
     say(binding.clients.is_empty(), "clients is empty: nobody may connect");
     say(
         binding.proxy_protocol && binding.proxy_from.is_empty(),
-        "proxy_protocol without proxy_from: every connection is refused",
+        "proxy_protocol without proxy_from: no header is believed, every client counts as itself",
     );
     say(
         !binding.proxy_protocol && !binding.proxy_from.is_empty(),
@@ -149,6 +149,8 @@ pub(super) fn unsupported(config: &Config) -> Vec<String> {
             all.push(format!(
                 "[[next_hop]] to = \"{to}\": this version delivers to maildir: and discard: only, so far"
             ));
+        } else if route.to.len() > 1 {
+            all.push("[[next_hop]] with several destinations: this version takes one for each route so far".to_owned());
         }
         if route.username.is_some() {
             all.push("[[next_hop]] username: this version does not authenticate to a next hop yet".to_owned());
@@ -225,6 +227,10 @@ mod tests {
             (
                 "[[next_hop]]\nto = [\"discard:\", \"smtp://h.example\"]",
                 "smtp://h.example:25",
+            ),
+            (
+                "[[next_hop]]\nto = [\"discard:\", \"maildir:m\"]",
+                "several destinations",
             ),
             ("[[next_hop]]\nusername = \"u\"\npassword_file = \"p\"", "username"),
             ("[[next_hop]]\ntls = \"required\"", "required"),

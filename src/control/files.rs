@@ -1,7 +1,7 @@
 //! Which of some files have changed since the last look.
 //!
-//! Promises: a file that was replaced, rewritten, made or removed is told once; the first look tells nothing, because
-//! whoever watches has just read the file. [`look`] may block on a slow file system and belongs on a helper thread.
+//! Promises: a file that was replaced, rewritten, made or removed is told once. Whoever watches has looked before it read
+//! the file, so that a change between its reading and the first look here is not lost. [`look`] may block on a slow file system and belongs on a helper thread.
 
 use std::collections::HashMap;
 use std::fs;
@@ -37,11 +37,15 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Takes in a new look; returns the files that differ from the last one. A file that was not watched before counts
-    /// as unchanged.
-    pub fn changes(&mut self, look: Vec<(PathBuf, State)>) -> Vec<PathBuf> {
+    /// Takes in a new look; returns the files that differ from the last one. A file that was not watched before is held
+    /// against `read`, its state when it was read.
+    pub fn changes(&mut self, read: &[(PathBuf, State)], look: Vec<(PathBuf, State)>) -> Vec<PathBuf> {
         let last = std::mem::replace(&mut self.states, look.iter().cloned().collect());
-        let changed = |(path, state): (PathBuf, State)| (last.get(&path).is_some_and(|l| *l != state)).then_some(path);
+        let before = |path: &PathBuf| {
+            let when_read = || read.iter().find(|(p, _)| p == path).map(|(_, state)| state);
+            last.get(path).or_else(when_read).copied()
+        };
+        let changed = |(path, state): (PathBuf, State)| before(&path).is_some_and(|b| b != state).then_some(path);
         look.into_iter().filter_map(changed).collect()
     }
 }
@@ -55,9 +59,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (file, other) = (dir.path().join("dynamic.txt"), dir.path().join("other.txt"));
         let mut seen = Seen::default();
-        let mut changed = || seen.changes(look(vec![file.clone(), other.clone()])) == [file.clone()];
-        assert!(!changed(), "the first look");
+        let now = || look(vec![file.clone(), other.clone()]);
+        let read = now();
         fs::write(&file, "192.0.2.1").unwrap();
+        let mut changed = || seen.changes(&read, now()) == [file.clone()];
         assert!(changed());
         assert!(!changed());
         fs::write(&file, "192.0.2.11").unwrap();

@@ -49,8 +49,8 @@ const HELPERS: usize = 4;
 pub struct Settings {
     /// Which block lists to ask, and whom.
     pub block_lists: dns::Settings,
-    /// Files whose change is to be told.
-    pub watched: Vec<PathBuf>,
+    /// Files whose change is to be told, as [`files::look`] saw them before they were read.
+    pub watched: Vec<(PathBuf, files::State)>,
     /// Places that need free space.
     pub disks: Vec<PathBuf>,
 }
@@ -309,10 +309,11 @@ async fn watch_files(changes: watch::Receiver<Settings>, mut on_change: Box<dyn 
     let mut ticks = ticks(LOOK_EVERY);
     loop {
         ticks.tick().await;
-        let paths = changes.borrow().watched.clone();
+        let watched = changes.borrow().watched.clone();
+        let paths = watched.iter().map(|(path, _)| path.clone()).collect();
         // A look that hangs holds up the next look, nothing else.
         if let Ok(states) = tokio::task::spawn_blocking(move || files::look(paths)).await {
-            seen.changes(states).iter().for_each(|path| on_change(path));
+            seen.changes(&watched, states).iter().for_each(|path| on_change(path));
         }
     }
 }

@@ -27,8 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What a client may send meanwhile.
 const IGNORED_OCTETS: usize = 4096;
 
-/// A beat later than this may be a timer that the kernel lost (seen with io_uring on Linux 6.18, once in some 5,000
-/// sleeps of an idle shard on a busy host): the shard is nudged, which is all it needs.
+/// A beat later than this may be a shard that sleeps with work to do: glommio 0.9 throws a wake-up away when the thread
+/// loses its core for longer than the preemption timer at the wrong moment. Such a shard is nudged, which is all it needs.
 const LATE: Duration = Duration::from_millis(350);
 
 /// Watches the heartbeats and stands in where one stops, for ever. `open` are the listeners of each shard at the moment.

@@ -29,5 +29,5 @@ pub struct Binding {
     /// The same for message rates.
     pub rate_scope: usize,
     /// Whether memory or disk is below this binding's limits.
-    pub resources: Low,
+    pub resources: Arc<Low>,
 }

@@ -105,7 +105,6 @@ impl Watermark {
 mod tests {
     use super::*;
 
-    const MEMINFO: &str = "MemTotal:       16000000 kB\nMemFree:          100000 kB\nMemAvailable:    2000000 kB\n";
     const FLOOR: Floor = Floor {
         min_free_disk: 800,
         min_free_memory: 80,

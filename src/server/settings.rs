@@ -29,7 +29,11 @@ pub const SCOPES: usize = 64;
 
 /// Which counters belong to which binding: kept over reloads, so that a binding goes on counting where it was.
 #[derive(Debug, Default)]
-pub struct Scopes(HashMap<String, usize>);
+pub struct Scopes {
+    own: HashMap<String, usize>,
+    /// A session from before a reload goes on hearing what the sampler sees.
+    resources: HashMap<String, Arc<Low>>,
+}
 
 impl Scopes {
     /// The counters of a binding that sets its own limits. Should there be more such bindings than counters, the rest
@@ -38,8 +42,8 @@ impl Scopes {
         if !own {
             return 0;
         }
-        let next = self.0.len() + 1;
-        let scope = *self.0.entry(binding.to_string()).or_insert(next);
+        let next = self.own.len() + 1;
+        let scope = *self.own.entry(binding.to_string()).or_insert(next);
         if scope < SCOPES { scope } else { 0 }
     }
 }
@@ -142,6 +146,8 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
         lists.push(List::Recipients(path.clone(), known.clone()));
         known
     });
+    // Looked at before they are read: what changes meanwhile is seen to have changed.
+    let watched = control::files::look(lists.iter().map(|list| list.path().to_path_buf()).collect());
     for list in &lists {
         list.read(log)?;
     }
@@ -186,7 +192,7 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
             servers: config.access.dns_servers.clone(),
             ..dns::Settings::default()
         },
-        watched: lists.iter().map(|list| list.path().to_path_buf()).collect(),
+        watched,
         disks,
     };
     Ok(Built {
@@ -220,7 +226,7 @@ fn binding(config: &Config, binding: &config::Binding, room: u64, scopes: &mut S
         proxy_protocol: binding.proxy_protocol,
         connection_scope: scopes.of(&binding.name, own_connections),
         rate_scope: scopes.of(&binding.name, binding.own_rate),
-        resources: Low::default(),
+        resources: scopes.resources.entry(binding.name.clone()).or_default().clone(),
     }
 }
 

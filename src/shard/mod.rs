@@ -44,7 +44,12 @@ const SCRATCH_WITH_CARRY: usize = 2 * SCRATCH;
 const TICK: Duration = Duration::from_millis(100);
 /// How long a unit of work may run before sockets are looked at again (the ring is only looked at when this expires or
 /// nothing is left to do).
-const PREEMPT: Duration = Duration::from_millis(2);
+///
+/// Not shorter: glommio 0.9 arms this timer before it runs its tasks and goes to sleep without running them when the timer
+/// has expired by then (`run_task_queues` says that nothing ran, `wait` throws the expiry away). A thread that loses its
+/// core for so long at that point sleeps with work to do until something else wakes it. With 2 ms one start in some 500 on
+/// a busy host hung for ever.
+const PREEMPT: Duration = Duration::from_millis(20);
 /// How long a shard that has run out of work looks for more before it sleeps: going to sleep and waking costs seven system
 /// calls and more time than this.
 const SPIN: Duration = Duration::from_micros(20);
@@ -213,8 +218,6 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         epoch,
         ..
     } = seed;
-    // The first sleep of an executor registers a memory barrier, which takes up to 80 ms: before clients come.
-    Timer::new(Duration::from_millis(1)).await;
     let replies = inbox.clone();
     let shard = Rc::new(Shard {
         settings: RefCell::new(Rc::new(settings)),
@@ -241,6 +244,11 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
     });
     let reader = shard.clone();
     glommio::spawn_local(async move { reader.read_notices(&inbox).await }).detach();
+    // The first sleep of an executor registers a memory barrier, which takes up to 80 ms: before clients come. The inbox
+    // is read by then and the heart has beaten once: should the kernel lose this first timer, the control thread misses the
+    // next beat and nudges the shard as it does later.
+    heartbeats.beat(index, clock::now());
+    Timer::new(Duration::from_millis(1)).await;
     for socket in sockets {
         if let Err(error) = shard.listen(socket) {
             let _ = started.send(Err(error.to_string()));

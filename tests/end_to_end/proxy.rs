@@ -185,13 +185,16 @@ fn a_proxy_that_never_sends_its_header_is_left() {
             .limits("max_connections = 1\ninactivity_timeout = \"600ms\"")
             .toml(),
     );
-    // It counts meanwhile: one of two is refused for the other, whichever a shard takes first.
-    let mut silent = [(); 2].map(|()| edge.connect_from("127.0.0.50"));
-    let mut heard = silent.each_mut().map(|client| client.reply());
-    heard.sort();
-    assert_eq!(heard[0], NO_SERVICE);
-    assert!(heard[1].contains("server connections"), "{heard:?}");
-    silent.iter_mut().for_each(Client::expect_close);
+    // It counts meanwhile: one of two is refused for the other, whichever a shard takes first. Both may be when their
+    // shards race for the one place.
+    assert!(eventually(|| {
+        let mut silent = [(); 2].map(|()| edge.connect_from("127.0.0.50"));
+        let mut heard = silent.each_mut().map(Client::reply);
+        silent.iter_mut().for_each(Client::expect_close);
+        heard.sort();
+        assert!(heard[1].contains("server connections"), "{heard:?}");
+        heard[0] == NO_SERVICE
+    }));
     // Its place is free a moment after it has heard so.
     assert!(eventually(|| proxy(&edge, "PROXY UNKNOWN\r\n")
         .reply()

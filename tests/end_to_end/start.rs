@@ -18,6 +18,30 @@ fn sentence(toml: &str) -> String {
 }
 
 #[test]
+fn it_starts_says_where_it_listens_and_ends_when_told_to() {
+    let edge = Edge::start(&Settings::new().toml());
+    let mut client = edge.hello();
+    let port = client.local().port();
+    assert_eq!(edge.request("/readyz").0, 200);
+    let (status, log) = {
+        let waiting = std::thread::spawn(move || {
+            client.expect_reply("421 4.3.2 Service not available");
+            client.expect_close();
+        });
+        let ended = edge.drain();
+        waiting.join().unwrap();
+        ended
+    };
+    assert_eq!(status.code(), Some(0));
+    let line = log.iter().find(|line| line.contains("info session session=")).unwrap();
+    assert!(
+        line.contains(&format!(" client=127.0.0.1 port={port} helo=client.test ")),
+        "{line}"
+    );
+    assert!(log.last().unwrap().contains("postern stopped"), "{log:#?}");
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_with_the_command_that_shows_by_whom() {
     let edge = Edge::start(&Settings::new().toml());
     let address = edge.address();

@@ -149,7 +149,7 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
                 proxy_protocol: false,
                 connection_scope: 0,
                 rate_scope: 0,
-                resources: Low::default(),
+                resources: Arc::default(),
             })],
             access: Access {
                 allow: NetworkSet::default(),

@@ -4,19 +4,27 @@ use super::*;
 
 const PIPELINED: Manner = Manner {
     pipelining: true,
+    group: false,
     bdat: false,
     recipients: 2,
 };
 const LOCKSTEP: Manner = Manner {
     pipelining: false,
+    group: false,
     bdat: false,
     recipients: 2,
+};
+const GROUPED: Manner = Manner {
+    group: true,
+    ..PIPELINED
 };
 const GREETED: &[u8] = b"220 here\r\n250-here\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 SIZE 100\r\n";
 
 /// Plays `script` cut into pieces of `cut` octets, beginning a message whenever one may begin; gives the steps.
 fn play(manner: Manner, script: &[u8], cut: usize) -> (Vec<Step>, Vec<u16>) {
     let mut dialogue = Dialogue::new();
+    // Groups that have another message behind them; the next one has QUIT.
+    let mut messages = 2_u32;
     let (mut steps, mut codes) = (Vec::new(), Vec::new());
     for piece in script.chunks(cut) {
         let mut rest = piece;
@@ -26,9 +34,13 @@ fn play(manner: Manner, script: &[u8], cut: usize) -> (Vec<Step>, Vec<u16>) {
             if step != Step::More {
                 steps.push(step);
             }
-            if matches!(step, Step::Ready | Step::Finished(_)) {
-                steps.push(Step::Send(dialogue.begin()));
+            match step {
+                Step::Group => steps.push(Step::Send(dialogue.group(messages > 0))),
+                Step::Ready => steps.push(Step::Send(dialogue.begin())),
+                Step::Finished(_) if !dialogue.follows_already() => steps.push(Step::Send(dialogue.begin())),
+                _ => {}
             }
+            messages = messages.saturating_sub(u32::from(step == Step::Group));
         }
     }
     (steps, codes)
@@ -171,4 +183,110 @@ fn a_restarted_dialogue_forgets_what_the_last_server_offered() {
     dialogue.receive(&PIPELINED, b"220 x\r\n", |_| {});
     dialogue.receive(&PIPELINED, b"250 x\r\n", |_| {});
     assert!(dialogue.pipelining_denied(&PIPELINED));
+}
+
+/// The steps up to the content of the first message of a group.
+const FIRST_GROUP: [Step; 5] = [
+    Step::Send(Chunk::Ehlo),
+    Step::Ready,
+    Step::Send(Chunk::Envelope),
+    Step::Group,
+    Step::Send(Chunk::ContentAndEnvelope),
+];
+const ENVELOPE_ACCEPTED: &[u8] = b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n";
+
+#[test]
+fn in_a_group_a_message_takes_one_write_and_the_last_one_carries_quit() {
+    let message = [ENVELOPE_ACCEPTED, b"250 taken\r\n"].concat();
+    let replies = [&message.repeat(3), &b"221 bye\r\n"[..]].concat();
+    let rest = [
+        Step::Finished(Outcome::Accepted),
+        Step::Group,
+        Step::Send(Chunk::ContentAndEnvelope),
+        Step::Finished(Outcome::Accepted),
+        Step::Group,
+        Step::Send(Chunk::ContentAndQuit),
+        Step::Finished(Outcome::Accepted),
+        Step::Over(Ending::Quit),
+    ];
+    same_however_cut(GROUPED, &replies, &[&FIRST_GROUP[..], &rest].concat());
+}
+
+#[test]
+fn in_a_group_each_message_has_the_outcome_of_its_own_replies() {
+    // Content refused; a recipient refused; accepted.
+    let second = b"250 ok\r\n550 no\r\n250 ok\r\n354 go\r\n";
+    let replies = [
+        ENVELOPE_ACCEPTED,
+        b"554 no\r\n",
+        second,
+        b"250 taken\r\n",
+        ENVELOPE_ACCEPTED,
+        b"250 taken\r\n221\r\n",
+    ]
+    .concat();
+    let (steps, _) = play(GROUPED, &[GREETED, &replies].concat(), 9);
+    let outcomes: Vec<_> = steps.iter().filter(|step| matches!(step, Step::Finished(_))).collect();
+    let [refused, accepted] = [Outcome::Refused, Outcome::Accepted].map(Step::Finished);
+    assert_eq!(outcomes, [&refused, &refused, &accepted]);
+}
+
+#[test]
+fn data_refused_behind_a_content_is_followed_by_rset_and_a_new_envelope() {
+    let refused = b"250 taken\r\n250 ok\r\n550 no\r\n550 no\r\n503 none\r\n250 reset\r\n";
+    let rest = [
+        Step::Finished(Outcome::Accepted),
+        Step::Send(Chunk::Reset),
+        Step::Finished(Outcome::Refused),
+        Step::Send(Chunk::Envelope),
+    ];
+    let replies = [ENVELOPE_ACCEPTED, refused].concat();
+    same_however_cut(GROUPED, &replies, &[&FIRST_GROUP[..], &rest].concat());
+}
+
+#[test]
+fn no_recipient_accepted_behind_a_content_leaves_only_the_dot_to_send() {
+    let replies = b"250 taken\r\n250 ok\r\n550 no\r\n550 no\r\n354 go\r\n554 none\r\n";
+    let rest = [
+        Step::Finished(Outcome::Accepted),
+        Step::Send(Chunk::LoneDot),
+        Step::Finished(Outcome::Refused),
+        Step::Send(Chunk::Envelope),
+    ];
+    let replies = [ENVELOPE_ACCEPTED, replies].concat();
+    same_however_cut(GROUPED, &replies, &[&FIRST_GROUP[..], &rest].concat());
+}
+
+#[test]
+fn a_message_behind_the_content_is_under_way_with_it_and_quit_is_not() {
+    let mut dialogue = Dialogue::new();
+    let mut under_way = Vec::new();
+    let script = [GREETED, ENVELOPE_ACCEPTED].concat();
+    let mut rest = &script[..];
+    while !rest.is_empty() {
+        let (used, step) = dialogue.receive(&GROUPED, rest, |_| {});
+        rest = &rest[used..];
+        if step == Step::Ready {
+            dialogue.begin();
+        }
+    }
+    under_way.push(dialogue.messages_under_way());
+    dialogue.group(true);
+    under_way.push(dialogue.messages_under_way());
+    dialogue.receive(&GROUPED, b"250 taken\r\n", |_| {});
+    under_way.push(dialogue.messages_under_way());
+    dialogue.receive(&GROUPED, ENVELOPE_ACCEPTED, |_| {});
+    dialogue.group(false);
+    under_way.push(dialogue.messages_under_way());
+    dialogue.receive(&GROUPED, b"250 taken\r\n", |_| {});
+    under_way.push(dialogue.messages_under_way());
+    assert_eq!(under_way, [1, 2, 1, 1, 0]);
+    assert!(dialogue.is_quitting());
+}
+
+#[test]
+fn groups_are_not_used_where_pipelining_is_not_offered() {
+    let script = b"220 here\r\n250 here\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n";
+    let (steps, _) = play(GROUPED, script, script.len());
+    assert_eq!(steps.last(), Some(&Step::Send(Chunk::Content)));
 }
