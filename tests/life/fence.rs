@@ -21,7 +21,6 @@ use postern::policy::admission::Access;
 use postern::policy::binding::Binding;
 use postern::policy::network::{Network, NetworkSet};
 use postern::policy::rate::RateTable;
-use postern::policy::resources::Low;
 use postern::policy::routing::{DomainSet, Routing};
 use postern::policy::tally::Tally;
 use postern::policy::tarpit::Owed;
