@@ -322,7 +322,6 @@ impl Connection {
     }
 
     async fn read(&mut self) -> Wake {
-        glommio::executor().yield_if_needed().await;
         let at_once = if self.session.is_receiving() {
             super::SCRATCH
         } else {
@@ -352,8 +351,12 @@ impl Connection {
     async fn close(&mut self) {
         self.session.abandon();
         self.settle(clock::now());
+        // After QUIT nothing of the client is on its way: closing the socket, which comes next, says all.
+        if self.session.has_quit() {
+            return;
+        }
         let _ = self.stream.shutdown(Shutdown::Write).await;
-        if self.record.end == End::Closed && !self.session.has_quit() {
+        if self.record.end == End::Closed {
             self.seat.deadline(clock::now() + LINGER_TIME);
             linger(&self.shard, &self.seat, &mut self.stream).await;
         }

@@ -19,7 +19,7 @@ use futures_lite::FutureExt;
 use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, SocketAddrAny, SocketFlags};
+use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::{self, Arrival};
@@ -339,6 +339,11 @@ fn refuse_now(stream: &TcpStream, line: &[u8]) {
 pub(super) fn send_more(stream: &TcpStream, octets: &[u8]) -> usize {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::MORE;
     rustix::net::send(borrow(stream), octets, flags).unwrap_or(0)
+}
+
+/// Receives what the socket has at once; `AGAIN` where it has nothing.
+pub(super) fn receive(stream: &TcpStream, space: &mut [u8]) -> Result<usize, Errno> {
+    rustix::net::recv(borrow(stream), space, RecvFlags::DONTWAIT).map(|(n, _)| n)
 }
 
 fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
