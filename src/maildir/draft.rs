@@ -8,6 +8,7 @@
 //! to the first file only, and the others are copied from that when all is there. It stays open from its first octet
 //! to its sync, since the kernel may forget a failed write-back once nobody has the file open.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IoSlice, Seek, SeekFrom, Write},
@@ -56,6 +57,8 @@ enum Place {
 pub(super) struct Host {
     name: String,
     process: u32,
+    /// Names made so far: what sets two of one microsecond apart, also if they carry one queue id.
+    names: AtomicU64,
 }
 
 impl Host {
@@ -65,6 +68,7 @@ impl Host {
         Host {
             name: name.replace('/', "\\057").replace(':', "\\072"),
             process: std::process::id(),
+            names: AtomicU64::new(0),
         }
     }
 }
@@ -285,10 +289,11 @@ fn unique(queue_id: &str, index: usize, host: &Host) -> String {
         .collect();
     let index = if index == 0 { String::new() } else { format!("_{index}") };
     format!(
-        "{}.M{:06}P{}Q{id}{index}.{}",
+        "{}.M{:06}P{}Q{id}C{}{index}.{}",
         now.as_secs(),
         now.subsec_micros(),
         host.process,
+        host.names.fetch_add(1, Ordering::Relaxed),
         host.name
     )
 }
