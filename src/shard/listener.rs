@@ -184,6 +184,8 @@ impl Shard {
 
     /// Admits a newcomer and gives it a session, or refuses it.
     fn welcome(self: &Rc<Self>, listener: &Listener, stream: TcpStream, peer: SocketAddr) {
+        // A reply comes right behind what it answers and acknowledges it too (RFC 9293 section 3.8.6.3): no segment of its own.
+        let _ = rustix::net::sockopt::set_tcp_quickack(borrow(&stream), false);
         let opened = clock::now();
         let settings = self.settings();
         let peer = SocketAddr::new(network::canonical(peer.ip()), peer.port());
