@@ -45,6 +45,10 @@ pub enum Wake {
 pub async fn read(shard: &Shard, seat: &Seat, stream: &mut TcpStream, carry: &[u8], at_once: usize) -> Wake {
     if shard.looks.may_look() {
         future::yield_now().await;
+        // A client that always has something to say must not talk past its deadline.
+        if let Some(alarm) = seat.slot().take_alarm() {
+            return Wake::Alarm(alarm);
+        }
         if let Some(wake) = look(shard, stream, carry, at_once) {
             shard.looks.found();
             return wake;
