@@ -15,6 +15,7 @@ pub mod timer;
 pub mod policy;
 
 pub mod maildir;
+pub mod spool;
 
 pub mod control;
 pub mod shard;

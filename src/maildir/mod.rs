@@ -28,8 +28,9 @@ use std::{
     sync::Arc,
 };
 
+pub use crate::smtp::Form;
 pub use draft::Draft;
-pub use form::{Conversion, Form};
+pub use form::Conversion;
 pub use journal::{Recovered, recover};
 pub use plan::{FilePlan, Plan};
 pub use pool::{Pool, THREADS};

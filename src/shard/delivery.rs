@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Shard;
-use super::ids::Id;
 use crate::lookup::Ticket;
 use crate::maildir::{self, Draft, Failure, Form, Plan, ReplyTo, Request, Template};
 use crate::smtp::BareNewline;
@@ -15,6 +14,7 @@ use crate::smtp::envelope::Envelope;
 use crate::smtp::path::ForwardPath;
 use crate::smtp::received::{self, Trace};
 use crate::smtp::session::Session;
+use crate::spool::QueueId;
 
 /// Where a route leads.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ const SPARE_CAPACITY: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Message {
     /// Its name here: in the final reply, Received and the log.
-    pub id: Id,
+    pub id: QueueId,
     /// When its content began.
     pub begun: Instant,
     /// Where it is written to; none where there is nothing to write, or while the workers have it.

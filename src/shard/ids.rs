@@ -3,12 +3,8 @@
 //! Promises: unique on this host across shards and restarts as long as its clock does not run backwards by more than the
 //! time between two starts; sorted by time; letters and digits only. Lives on its shard.
 
-/// Thirteen characters of base 32 (Crockford: no I, L, O, U).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Id([u8; LENGTH]);
+use crate::spool::QueueId;
 
-const LENGTH: usize = 13;
-const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// 2024-01-01: what the count of milliseconds starts from, to fit 42 bits until 2163.
 const EPOCH_MILLIS: u64 = 1_704_067_200_000;
 const SHARD_BITS: u32 = 10;
@@ -33,7 +29,7 @@ impl Ids {
     }
 
     /// The next id. Should the clock stand still or step back, the count goes on and then the millisecond does.
-    pub fn next(&mut self, unix_millis: u64) -> Id {
+    pub fn next(&mut self, unix_millis: u64) -> QueueId {
         let millis = unix_millis.saturating_sub(EPOCH_MILLIS);
         if millis > self.millis {
             self.millis = millis;
@@ -45,22 +41,7 @@ impl Ids {
                 self.count = 0;
             }
         }
-        Id::of((self.millis << (SHARD_BITS + COUNT_BITS)) | (self.shard << COUNT_BITS) | self.count)
-    }
-}
-
-impl Id {
-    fn of(number: u64) -> Id {
-        let mut text = [0; LENGTH];
-        for (place, digit) in text.iter_mut().rev().enumerate() {
-            *digit = DIGITS[(number >> (5 * place)) as usize & 31];
-        }
-        Id(text)
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        QueueId::from_number((self.millis << (SHARD_BITS + COUNT_BITS)) | (self.shard << COUNT_BITS) | self.count)
     }
 }
 
@@ -87,10 +68,6 @@ mod tests {
         let mut ids = Ids::new(3);
         let early = ids.next(EPOCH_MILLIS + 1000);
         let late = ids.next(EPOCH_MILLIS + 1001);
-        assert!(early.0.iter().map(place).lt(late.0.iter().map(place)));
-    }
-
-    fn place(digit: &u8) -> usize {
-        DIGITS.iter().position(|d| d == digit).unwrap()
+        assert!(early < late);
     }
 }

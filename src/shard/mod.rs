@@ -34,6 +34,7 @@ use crate::metrics::{Metrics, ShardMetrics};
 use crate::policy::binding::Binding;
 use crate::policy::tarpit::Owed;
 use crate::policy::{Policy, rate, tally};
+use crate::spool::QueueId;
 use slots::{Alarm, Slots};
 
 /// Octets of the buffer that all connections of a shard read into.
@@ -347,7 +348,7 @@ impl Shard {
         self.settings.borrow().clone()
     }
 
-    fn next_id(&self, now: Instant) -> ids::Id {
+    fn next_id(&self, now: Instant) -> QueueId {
         self.ids.borrow_mut().next(self.unix_millis(now))
     }
 

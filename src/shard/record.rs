@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Shard;
-use super::ids::Id;
 use crate::log::Level;
 use crate::smtp::envelope::Envelope;
 use crate::smtp::oxsmtp::Event;
 use crate::smtp::path::{ForwardPath, ReversePath};
+use crate::spool::QueueId;
 
 /// Recipients that one line names; the rest is counted.
 const RECIPIENTS_NAMED: usize = 20;
@@ -20,7 +20,7 @@ const RECIPIENTS_NAMED: usize = 20;
 #[derive(Debug)]
 pub struct SessionRecord {
     /// Its name in the log.
-    pub id: Id,
+    pub id: QueueId,
     /// The binding it came to.
     pub binding: Box<str>,
     /// Where it came from.
@@ -72,7 +72,7 @@ impl End {
 #[derive(Debug)]
 pub struct MessageRecord<'a> {
     /// The queue id, where it got one.
-    pub id: Option<Id>,
+    pub id: Option<QueueId>,
     /// Who to whom.
     pub envelope: &'a Envelope,
     /// Octets of content.
@@ -147,7 +147,7 @@ impl Shard {
         let mut lines = self.lines.borrow_mut();
         let mut line = lines
             .line(self.wall(now), Level::Info, "message")
-            .field("id", message.id.as_ref().map_or("-", Id::as_str))
+            .field("id", message.id.as_ref().map_or("-", QueueId::as_str))
             .field("session", session.id.as_str())
             .field("client", &*session.client_text)
             .field("helo", hello)

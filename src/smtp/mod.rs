@@ -42,3 +42,12 @@ pub enum BareNewline {
     /// It becomes a line end.
     Normalise,
 }
+
+/// How content came over the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// By DATA: a dot that begins a line is doubled (RFC 5321 section 4.5.2). The final `.` line is not content.
+    Dotted,
+    /// By BDAT (RFC 3030): as it is.
+    Plain,
+}

@@ -18,16 +18,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("timer", &["smtp"]),
     ("policy", &["smtp", "metrics"]),
     ("maildir", &["smtp"]),
+    ("spool", &["smtp"]),
+    ("relay", &["smtp", "spool"]),
     ("control", &["smtp", "log", "lookup", "metrics", "policy"]),
     (
         "shard",
-        &["smtp", "log", "lookup", "metrics", "timer", "policy", "maildir"],
+        &[
+            "smtp", "log", "lookup", "metrics", "timer", "policy", "maildir", "spool", "relay",
+        ],
     ),
     ("config", &["smtp", "policy"]),
     (
         "server",
         &[
-            "smtp", "log", "lookup", "metrics", "timer", "policy", "maildir", "control", "shard", "config",
+            "smtp", "log", "lookup", "metrics", "timer", "policy", "maildir", "spool", "relay", "control", "shard",
+            "config",
         ],
     ),
     ("cli", &["config", "server"]),
