@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`queue`].
 
+pub mod next_hop;
 pub mod queue;
 pub mod report;
 pub mod retry;
