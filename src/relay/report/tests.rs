@@ -46,11 +46,13 @@ fn report(kind: Kind, recipients: Vec<Notice>) -> Report {
     }
 }
 
-const FRAME: Frame<'static> = Frame {
-    hostname: "mx.test",
-    id: QueueId::from_number(33),
-    unix: 1_795_221_821,
-};
+fn frame() -> Frame<'static> {
+    Frame {
+        hostname: "mx.test",
+        id: QueueId::from_number(33),
+        unix: 1_795_221_821,
+    }
+}
 
 fn written(report: &Report, content: Option<&[u8]>) -> String {
     let returned = content.map(|content| Returned {
@@ -58,7 +60,7 @@ fn written(report: &Report, content: Option<&[u8]>) -> String {
         form: Form::Plain,
         whole: true,
     });
-    String::from_utf8(report.write(FRAME, returned)).unwrap()
+    String::from_utf8(report.write(frame(), returned)).unwrap()
 }
 
 #[test]
@@ -220,7 +222,7 @@ proptest! {
             }],
             ..report(Kind::Failure, Vec::new())
         };
-        let text = report.write(FRAME, Some(Returned { content: &content, form: Form::Plain, whole: true }));
+        let text = report.write(frame(), Some(Returned { content: &content, form: Form::Plain, whole: true }));
         let mut parts = 0;
         let mut finals = 0;
         for line in text.split(|&b| b == b'\n') {

@@ -57,7 +57,7 @@ fn at_expiry_what_is_left_is_reported_with_the_last_words() {
     assert_eq!(last, ["report 1 [Expired, Expired]"]);
     assert_eq!(rig.at.now - began, 48 * HOUR);
     let said = rig.reports[0].recipients[1].said.clone().unwrap();
-    assert_eq!(said.reply.to_string(), "451 4.3.0 Later");
+    assert_eq!(&said.reply, later().reply());
     // Not settled before the report is durable, and tried again when it could not be.
     rig.queue.cannot_report(id(1), rig.at);
     assert_eq!(rig.next(), (15 * SECOND, vec!["report 1 [Expired, Expired]".into()]));
