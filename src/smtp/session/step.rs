@@ -55,6 +55,10 @@ pub enum Verdict {
 /// Who answers for a message once it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Custody {
+    /// The next hops of all its recipients have taken it.
+    NextHop,
+    /// It stands, synced, in the spool.
+    Spool,
     /// It stands, synced, in every mailbox that it is for (or its route throws mail away).
     Delivered,
 }
