@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`oxsmtp`] (every reply text, in the order of the document) and [`session`] (the dialogue).
 
+pub mod client;
 pub mod command;
 pub mod envelope;
 pub mod extension;

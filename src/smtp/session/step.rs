@@ -55,9 +55,9 @@ pub enum Verdict {
 /// Who answers for a message once it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Custody {
-    /// The next hops of all its recipients have taken it.
+    /// Every next hop that it is for has taken it, or has refused it for a sender who wants no report.
     NextHop,
-    /// It stands, synced, in the spool.
+    /// It is durable in the spool here, or what is left of it is: the report to its sender.
     Spool,
     /// It stands, synced, in every mailbox that it is for (or its route throws mail away).
     Delivered,
