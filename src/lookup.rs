@@ -92,7 +92,7 @@ pub struct Ticket {
 }
 
 /// What a shard may ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Question {
     /// Is this client on one of the DNS block lists?
     BlockList {

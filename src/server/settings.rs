@@ -20,10 +20,15 @@ use crate::policy::dynamic_list::DynamicList;
 use crate::policy::network::NetworkSet;
 use crate::policy::resources::Low;
 use crate::policy::routing::{self, DomainSet, Recipients, Routing};
-use crate::shard::{Destination, Settings};
+use crate::relay;
+use crate::shard::Settings;
+use crate::shard::route::{Host, Route, Target};
+use crate::smtp::client::{self, Dialect, TlsUse};
 use crate::smtp::extension::{Extension, Offered};
 use crate::smtp::session::Terms;
 
+/// Messages of one route that a shard tries to deliver at once, of those for which no client waits.
+const ATTEMPTS: usize = 128;
 /// Groups of bindings that count connections together; the first one is that of all bindings without limits of their own.
 pub const SCOPES: usize = 64;
 
@@ -151,14 +156,15 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
     for list in &lists {
         list.read(log)?;
     }
-    let mut destinations = Vec::new();
+    let mut routes = Vec::new();
     let mut disks = vec![config.data_dir.clone()];
-    for route in &config.routes {
-        let destination = destination(route)?;
-        if let Destination::Maildir(template) = &destination {
-            disks.push(template.root().to_path_buf());
-        }
-        destinations.push(destination);
+    for configured in &config.routes {
+        let route = route(configured, config)?;
+        disks.extend(route.targets.iter().filter_map(|target| match target {
+            Target::Maildir(template) => Some(template.root().to_path_buf()),
+            _ => None,
+        }));
+        routes.push(Arc::new(route));
     }
     let policy = Policy {
         bindings: config
@@ -183,7 +189,8 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
     let settings = Settings {
         hostname: config.hostname.as_str().into(),
         policy,
-        destinations,
+        routes,
+        queue: queue(config),
         message_memory: usize::try_from(config.queue.memory).unwrap_or(usize::MAX) / shards.max(1),
     };
     let control = control::Settings {
@@ -230,14 +237,57 @@ fn binding(config: &Config, binding: &config::Binding, room: u64, scopes: &mut S
     }
 }
 
-fn destination(route: &config::Route) -> Result<Destination, String> {
-    match route.to.first() {
-        Some(config::Destination::Maildir(template)) => {
-            let template = Template::parse(template).map_err(|reason| format!("maildir:{template}: {reason}"))?;
-            Ok(Destination::Maildir(template))
-        }
-        Some(config::Destination::Discard) => Ok(Destination::Discard),
-        _ => Err("a next hop other than maildir: and discard: is not supported yet".into()),
+fn route(route: &config::Route, config: &Config) -> Result<Route, String> {
+    let terms = |dialect: Dialect, implicit_tls: bool| {
+        Arc::new(client::Terms {
+            dialect,
+            hello: config.hostname.as_str().into(),
+            tls: TlsUse::Off,
+            implicit_tls,
+            credentials: None,
+            timeouts: client::Timeouts::default(),
+        })
+    };
+    let server = |host: &config::Host, port: u16, terms| Target::Server {
+        host: match host {
+            config::Host::Address(address) => Host::Address(*address),
+            config::Host::Name(name) => Host::Name(name.as_str().into()),
+        },
+        port,
+        terms,
+    };
+    let targets = route.to.iter().map(|to| {
+        Ok(match to {
+            config::Destination::Maildir(template) => Target::Maildir(
+                Template::parse(template).map_err(|reason| format!("maildir:{template}: {reason}"))?,
+            ),
+            config::Destination::Discard => Target::Discard,
+            config::Destination::Smtp(host, port) => server(host, *port, terms(Dialect::Smtp, false)),
+            config::Destination::Smtps(host, port) => server(host, *port, terms(Dialect::Smtp, true)),
+            config::Destination::Lmtp(host, port) => server(host, *port, terms(Dialect::Lmtp, false)),
+            config::Destination::LmtpUnix(path) => Target::Local {
+                path: path.clone(),
+                terms: terms(Dialect::Lmtp, false),
+            },
+            config::Destination::Mx => Target::Exchangers {
+                terms: terms(Dialect::Smtp, false),
+            },
+        })
+    });
+    Ok(Route {
+        targets: targets.collect::<Result<_, String>>()?,
+        max_connections: route.max_connections,
+    })
+}
+
+/// How long and how often delivery is tried.
+fn queue(config: &Config) -> relay::Terms {
+    let queue = &config.queue;
+    relay::Terms {
+        retry: relay::retry::Schedule::new(queue.retry.iter().copied()),
+        expire: queue.expire,
+        delay_notice: queue.delay_notice,
+        attempts: ATTEMPTS,
     }
 }
 

@@ -24,7 +24,6 @@ use crate::policy::binding::Binding;
 use crate::policy::network::{self, Source};
 use crate::policy::tally::Claim;
 use crate::smtp::session::{Session, Step};
-use custody::begin;
 use verdict::Standing;
 
 /// How long a PROXY header may take, where a client may not be silent for a shorter time anyway.
@@ -211,7 +210,11 @@ impl Connection {
                     Err(alarm) => self.heed(alarm),
                 },
                 Next::Append => self.append().await,
-                Next::Commit => self.commit().await,
+                Next::Commit => {
+                    if !self.commit().await {
+                        break End::Disconnected;
+                    }
+                }
                 Next::Pause(until) => self.pause(until).await,
                 Next::Close => break End::Closed,
             }
@@ -239,9 +242,7 @@ impl Connection {
                 Step::Read => break Next::Read,
                 Step::Send => break Next::Send,
                 Step::Store(range) => {
-                    let message = self
-                        .message
-                        .get_or_insert_with(|| begin(&shard, &self.session, &self.routes, now));
+                    let message = self.message(now);
                     message.store(&shard, rest.get(range).unwrap_or_default());
                     if message.has_a_piece(&shard) {
                         break Next::Append;
@@ -253,10 +254,10 @@ impl Connection {
                     None => break Next::Listing,
                 },
                 Step::Commit => {
-                    if self.is_to_be_written() {
+                    if self.message(now).is_to_be_waited_for() {
                         break Next::Commit;
                     }
-                    self.acknowledge(now, now);
+                    self.acknowledge(now);
                 }
                 Step::Pause { until } => {
                     shard.owed.owe(

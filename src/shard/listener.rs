@@ -240,7 +240,7 @@ impl Shard {
 
     /// Runs a connection behind a fence: a defect in one session costs one connection. The future is made inside the
     /// task, which would hold it twice if it came as an argument.
-    fn spawn<F: Future<Output = ()>>(self: &Rc<Self>, connection: impl FnOnce(Rc<Shard>) -> F + 'static) {
+    pub(super) fn spawn<F: Future<Output = ()>>(self: &Rc<Self>, connection: impl FnOnce(Rc<Shard>) -> F + 'static) {
         let shard = self.clone();
         glommio::spawn_local(async move {
             if AssertUnwindSafe(connection(shard.clone()))
@@ -349,6 +349,12 @@ pub(super) fn receive(stream: &TcpStream, space: &mut [u8]) -> Result<usize, Err
     rustix::net::recv(borrow(stream), space, RecvFlags::DONTWAIT).map(|(n, _)| n)
 }
 
+/// Whether the socket has something to receive: 0 is its end, `AGAIN` nothing yet.
+pub(super) fn peek(stream: &TcpStream) -> Result<usize, Errno> {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    rustix::net::recv(borrow(stream), &mut [0; 1], flags).map(|(n, _)| n)
+}
+
 fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
     // SAFETY: the stream keeps its descriptor open for as long as it is borrowed here.
     unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
@@ -378,8 +384,9 @@ fn address(peer: &SocketAddrAny) -> Option<SocketAddr> {
     SocketAddr::try_from(peer.clone()).ok()
 }
 
-fn adopt(socket: OwnedFd) -> TcpStream {
+/// Gives a socket to the ring.
+pub(super) fn adopt(socket: OwnedFd) -> TcpStream {
     // SAFETY: the number was taken out of an `OwnedFd`, so it is an open descriptor that nobody else will close, and it is
-    // a connected TCP socket, which is what `TcpStream` expects.
+    // a stream socket, connected or about to be, which is all that `TcpStream` asks for.
     unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) }
 }

@@ -11,6 +11,7 @@ use crate::log::Level;
 use crate::smtp::envelope::Envelope;
 use crate::smtp::oxsmtp::Event;
 use crate::smtp::path::{ForwardPath, ReversePath};
+use crate::smtp::session::Custody;
 use crate::spool::QueueId;
 
 /// Recipients that one line names; the rest is counted.
@@ -79,6 +80,8 @@ pub struct MessageRecord<'a> {
     pub size: u64,
     /// `accepted`, `refused` or `abandoned`.
     pub result: &'static str,
+    /// Who answers for an accepted one.
+    pub custody: Option<Custody>,
     /// The refusal.
     pub reply: Option<&'a str>,
     /// The limit that refused.
@@ -159,6 +162,9 @@ impl Shard {
             .number("recipients", message.envelope.recipients.len() as u64)
             .number("size", message.size)
             .field("result", message.result);
+        if let Some(custody) = message.custody {
+            line = line.field("custody", custody.name());
+        }
         if let Some(reply) = message.reply {
             line = line.field("reply", reply);
         }

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::lookup::{Answer, Listing, Ticket};
 use crate::maildir::Done;
+use crate::relay::Refusal;
+use crate::smtp::session::Custody;
+use crate::spool::Failure;
 use crate::timer::{Look, TimerWheel};
 
 /// Why a connection that waits must look up.
@@ -33,6 +36,18 @@ pub struct Slot {
     listing: RefCell<Option<Listing>>,
     answer: RefCell<Option<Answer>>,
     done: RefCell<Option<Box<Done>>>,
+    word: RefCell<Option<Box<Word>>>,
+}
+
+/// What the onward side says of a connection's message.
+#[derive(Debug)]
+pub enum Word {
+    /// Its content stands in the spool, or could not be written there.
+    Written(Result<(), Failure>),
+    /// Somebody answers for it.
+    Acknowledged(Custody),
+    /// Nobody does.
+    Refused(Refusal),
 }
 
 /// How long after an alarm a connection that is busy otherwise is reminded again.
@@ -86,6 +101,7 @@ impl Slots {
             listing: RefCell::new(None),
             answer: RefCell::new(None),
             done: RefCell::new(None),
+            word: RefCell::new(None),
         });
         let mut table = self.0.borrow_mut();
         let table = &mut *table;
@@ -206,6 +222,12 @@ impl Slot {
         self.wake();
     }
 
+    /// The onward side's word on the message.
+    pub fn told(&self, word: Word) {
+        *self.word.borrow_mut() = Some(Box::new(word));
+        self.wake();
+    }
+
     /// Makes whoever waits here look again.
     pub fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
@@ -240,6 +262,26 @@ impl Slot {
     /// Waits for the file workers.
     pub async fn file_work(&self) -> Done {
         *poll_fn(|cx| self.wait_for(cx, || self.done.borrow_mut().take())).await
+    }
+
+    /// The onward side's word, where it is in.
+    pub fn known_word(&self) -> Option<Word> {
+        self.word.borrow_mut().take().map(|word| *word)
+    }
+
+    /// Waits for the onward side.
+    pub async fn word(&self) -> Word {
+        poll_fn(|cx| self.wait_for(cx, || self.known_word())).await
+    }
+
+    /// Waits for the onward side or an alarm.
+    pub async fn word_or_alarm(&self) -> Result<Word, Alarm> {
+        poll_fn(|cx| self.poll_word(cx)).await
+    }
+
+    /// The same as a step of a longer wait.
+    pub fn poll_word(&self, cx: &Context<'_>) -> Poll<Result<Word, Alarm>> {
+        self.wait_for(cx, || self.known_word().map(Ok).or_else(|| self.alarm.take().map(Err)))
     }
 
     /// Waits for the control thread's answer or an alarm.

@@ -15,7 +15,7 @@ use futures_lite::{AsyncRead, AsyncWrite, future};
 use glommio::net::TcpStream;
 use rustix::io::Errno;
 
-use super::slots::{Alarm, Seat, Slot};
+use super::slots::{Alarm, Seat, Slot, Word};
 use super::{Shard, listener};
 
 /// Octets read at once while commands are awaited; content fills the shard's whole buffer.
@@ -100,6 +100,27 @@ impl Stream {
             Err(Errno::AGAIN | Errno::INTR) => None,
             Err(_) => Some(Wake::Broken),
         }
+    }
+
+    /// Waits for the onward side's word or an alarm; none when the peer goes away before. What it says meanwhile waits its
+    /// turn.
+    pub async fn word_or_end(&mut self, slot: &Slot) -> Option<Result<Word, Alarm>> {
+        let mut talks = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(heard) = slot.poll_word(cx) {
+                return Poll::Ready(Some(heard));
+            }
+            while !talks && Pin::new(&mut self.socket).poll_read(cx, &mut []).is_ready() {
+                match listener::peek(&self.socket) {
+                    Ok(0) => return Poll::Ready(None),
+                    Ok(_) => talks = true,
+                    Err(Errno::AGAIN | Errno::INTR) => {}
+                    Err(_) => return Poll::Ready(None),
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Sends octets; fails with `TimedOut` when an alarm is raised before the peer has taken them.

@@ -20,10 +20,9 @@ pub struct Mailbox {
 }
 
 /// Where reports go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReversePath {
     /// `<>`
-    #[default]
     Null,
     /// `<mailbox>`
     Mailbox(Mailbox),

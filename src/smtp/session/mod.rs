@@ -263,12 +263,6 @@ impl Session {
         self.put(line, Follows::Continue, Point::Command, now);
     }
 
-    /// Moves the envelope of a message that is being committed to whoever answers for it from here on.
-    pub fn take_envelope(&mut self) -> Option<Envelope> {
-        let transaction = self.transaction.as_mut()?;
-        Some(std::mem::take(&mut transaction.envelope))
-    }
-
     /// What waits to be sent. The driver takes it from the front.
     pub fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
@@ -290,6 +284,11 @@ impl Session {
     /// What a bare CR or LF in DATA leads to here.
     pub fn bare_newline(&self) -> BareNewline {
         self.terms.bare_newline
+    }
+
+    /// Whether the content so far has a bare CR or LF.
+    pub fn has_bare_newline(&self) -> bool {
+        self.scanner.bare_newline()
     }
 
     /// The client's address.

@@ -63,6 +63,17 @@ pub enum Custody {
     Delivered,
 }
 
+impl Custody {
+    /// As logs and metrics call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Custody::NextHop => "next_hop",
+            Custody::Spool => "spool",
+            Custody::Delivered => "delivered",
+        }
+    }
+}
+
 /// How a transaction ended that was not acknowledged.
 #[derive(Debug)]
 pub struct Report {
