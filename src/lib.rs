@@ -17,6 +17,8 @@ pub mod policy;
 pub mod maildir;
 pub mod spool;
 
+pub mod relay;
+
 pub mod control;
 pub mod shard;
 
