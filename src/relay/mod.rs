@@ -5,8 +5,9 @@
 //!
 //! Start reading at [`queue`].
 
+pub mod next_hop;
 pub mod queue;
 pub mod report;
 pub mod retry;
 
-pub use queue::{Action, Moment, Queue, Terms};
+pub use queue::{Action, Client, Delivery, Kind, Moment, NewGroup, NewMessage, Queue, Recovered, Refusal, Taker, Terms};

@@ -284,7 +284,7 @@ fn route(route: &config::Route, config: &Config) -> Result<Route, String> {
 fn queue(config: &Config) -> relay::Terms {
     let queue = &config.queue;
     relay::Terms {
-        retry: relay::retry::Schedule::new(queue.retry.iter().copied()),
+        retry: relay::retry::Schedule::new(queue.retry.clone()),
         expire: queue.expire,
         delay_notice: queue.delay_notice,
         attempts: ATTEMPTS,

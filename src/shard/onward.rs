@@ -267,11 +267,8 @@ impl Shard {
         line = line
             .number("recipients", delivery.recipients.len() as u64)
             .field("status", delivery.status.as_str());
-        if let Some(hop) = &delivery.hop {
-            line = line.field("hop", &**hop);
-        }
-        if let Some(answer) = &delivery.reply {
-            line = line.display("reply", &answer.reply);
+        if let Some(said) = &delivery.said {
+            line = line.field("hop", &*said.hop).display("reply", &said.reply);
         }
         line.number("attempts", u64::from(delivery.attempts))
             .seconds("delay", delivery.delay)

@@ -17,7 +17,7 @@ use super::{Shard, clock};
 use crate::log::Level;
 use crate::metrics::Gauge;
 use crate::smtp::envelope::Envelope;
-use crate::spool::{Extent, Failure, Head, News, QueueId, Spool, Work};
+use crate::spool::{Extent, Failure, Head, News, QueueId, Work};
 
 /// Octets that may wait for the disk before sessions wait too.
 const WAITING_OCTETS: usize = 4 << 20;
@@ -131,7 +131,7 @@ impl Shard {
                 self.act();
             }
             News::Failed { id, failure } => {
-                self.complain("a message cannot be written to the spool", &failure);
+                self.complain("a message cannot be written to the spool", None, &failure);
                 if let Some(parcel) = self.onward.parcel(id) {
                     parcel.begun.set(false);
                 }
@@ -142,15 +142,18 @@ impl Shard {
                 self.act();
             }
             News::Poisoned { segment, failure, .. } => {
-                let now = clock::now();
-                self.lines
-                    .borrow_mut()
-                    .line(self.wall(now), Level::Error, "a segment of the spool cannot be written and is left")
-                    .number("segment", u64::from(segment))
-                    .field("error", &failure.text)
-                    .done();
+                self.complain("a segment of the spool cannot be written and is left", Some(segment), &failure);
             }
         }
+    }
+
+    fn complain(&self, what: &str, segment: Option<u32>, failure: &Failure) {
+        let mut lines = self.lines.borrow_mut();
+        let mut line = lines.line(self.wall(clock::now()), Level::Error, what);
+        if let Some(segment) = segment {
+            line = line.number("segment", u64::from(segment));
+        }
+        line.field("error", &failure.text).done();
     }
 
     /// Content that is on its way in, from a connection that is not served by the queue yet.

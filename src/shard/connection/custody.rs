@@ -7,17 +7,16 @@
 use std::time::{Duration, Instant};
 
 use super::Connection;
-use crate::maildir::{Done, FailureKind};
+use crate::maildir::{self, Done, FailureKind};
 use crate::metrics::{Counter, Histogram};
 use crate::relay::{Client, Refusal};
 use crate::shard::delivery::{Beginning, Message};
-use crate::shard::record::{End, MessageRecord};
+use crate::shard::record::MessageRecord;
 use crate::shard::slots::{Alarm, Word};
 use crate::shard::clock;
 use crate::smtp::client::HopReply;
 use crate::smtp::oxsmtp::Reply;
 use crate::smtp::session::{Custody, Report};
-use crate::spool::Failure;
 
 /// How long a client waits for its final reply before it is worth finding out whether it still does. Most hops are faster.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -126,7 +125,10 @@ impl Connection {
             self.shard.spool.borrow_mut().flush(message.id);
             self.shard.drive_spool();
             if let Word::Written(Err(failure)) = self.seat.slot().clone().word().await {
-                message.failure = Some(crate::maildir::Failure::from(std::io::Error::from(failure)));
+                message.failure = Some(maildir::Failure {
+                    kind: FailureKind::Full,
+                    text: failure.text,
+                });
                 return Some(Fate::Refused(Reply::CannotStore));
             }
         }
