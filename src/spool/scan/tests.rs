@@ -1,0 +1,1 @@
+//! Segments with gaps, tears and damage.

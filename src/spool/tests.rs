@@ -1,0 +1,1 @@
+//! The rules of the log, one by one.
