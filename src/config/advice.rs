@@ -144,13 +144,10 @@ pub(super) fn unsupported(config: &Config) -> Vec<String> {
         }
     }
     for route in &config.routes {
-        let relays = |to: &&Destination| !matches!(to, Destination::Maildir(_) | Destination::Discard);
-        if let Some(to) = route.to.iter().find(relays) {
+        if let Some(to) = route.to.iter().find(|to| matches!(to, Destination::Smtps(..))) {
             all.push(format!(
-                "[[next_hop]] to = \"{to}\": this version delivers to maildir: and discard: only, so far"
+                "[[next_hop]] to = \"{to}\": this version does not speak TLS to a next hop yet"
             ));
-        } else if route.to.len() > 1 {
-            all.push("[[next_hop]] with several destinations: this version takes one for each route so far".to_owned());
         }
         if route.username.is_some() {
             all.push("[[next_hop]] username: this version does not authenticate to a next hop yet".to_owned());
@@ -225,12 +222,8 @@ mod tests {
             ("[[binding]]\nrequire_auth = true", "require_auth"),
             ("[[binding]]\nusers = [\"a\"]", "users"),
             (
-                "[[next_hop]]\nto = [\"discard:\", \"smtp://h.example\"]",
-                "smtp://h.example:25",
-            ),
-            (
-                "[[next_hop]]\nto = [\"discard:\", \"maildir:m\"]",
-                "several destinations",
+                "[[next_hop]]\nto = [\"discard:\", \"smtps://h.example\"]",
+                "smtps://h.example:465",
             ),
             ("[[next_hop]]\nusername = \"u\"\npassword_file = \"p\"", "username"),
             ("[[next_hop]]\ntls = \"required\"", "required"),

@@ -8,6 +8,7 @@ mod panics;
 mod preflight;
 mod settings;
 mod shards;
+mod spools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -137,6 +138,7 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
     })
     .map_err(|error| format!("cannot start the control thread: {error}"))?;
 
+    let directories = spools::create(&config.data_dir, shards)?;
     let makings = Makings {
         cores: &cores,
         settings: &built.settings,
@@ -149,7 +151,9 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
         heartbeats: &heartbeats,
         epoch,
     };
-    makings.start(sockets, &tell)?;
+    makings.start(sockets, directories, &tell)?;
+    spools::take_up(&config.data_dir, inboxes.clone(), log.clone())
+        .map_err(|error| format!("cannot read the spool in {}: {error}", config.data_dir.display()))?;
     panics::shards_run();
     listening.announce(log);
     log.ready();

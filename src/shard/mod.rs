@@ -44,7 +44,7 @@ use crate::policy::tarpit::Owed;
 use crate::policy::{Policy, rate, tally};
 use crate::relay;
 use crate::spool::directory::Directory;
-use crate::spool::{self, QueueId, Spool};
+use crate::spool::{self, Adopted, QueueId, Recovered, Spool};
 use route::Route;
 use slots::{Alarm, Slots};
 
@@ -110,6 +110,10 @@ pub enum Notice {
         /// Every other listener ends.
         keep: Arc<[(Arc<str>, std::net::SocketAddr)]>,
     },
+    /// An earlier run's spool, which this shard goes on with.
+    Adopt(Box<(Directory, Adopted)>),
+    /// Messages that were found in it.
+    TakeUp(Vec<Recovered>),
     /// Idle sessions end, newcomers are refused, transactions may finish.
     Drain,
     /// Every session ends.
@@ -350,6 +354,13 @@ impl Shard {
                     sockets,
                     keep,
                 } => self.reload(settings, sockets, &keep),
+                Notice::Adopt(found) => {
+                    let (directory, adopted) = *found;
+                    let id = self.spool.borrow_mut().adopt(adopted);
+                    self.spooling.disk.adopt(id, directory);
+                    self.drive_spool();
+                }
+                Notice::TakeUp(messages) => self.take_up(messages),
                 Notice::Drain => self.drain(Alarm::Drain),
                 Notice::Stop => self.drain(Alarm::Stop),
             }
@@ -374,6 +385,7 @@ impl Shard {
         sockets: Vec<BoundSocket>,
         keep: &[(Arc<str>, std::net::SocketAddr)],
     ) {
+        self.onward.queue.borrow_mut().set_terms(settings.queue.clone());
         *self.settings.borrow_mut() = Rc::new(settings);
         for listener in self.listeners.borrow().iter() {
             match keep.iter().find(|(_, address)| *address == listener.address) {

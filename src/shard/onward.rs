@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::outbound::Job;
-use super::parcel::Parcel;
+use super::parcel::{Origin, Parcel};
 use super::route::Route;
 use super::slots::Word;
-use super::{Shard, clock};
+use super::{Settings, Shard, clock, outbound};
 use crate::log::Level;
-use crate::relay::{Action, Client, Delivery, Moment, NewGroup, NewMessage, Queue, Taker, Terms};
+use crate::relay::{self, Action, Client, Delivery, Moment, NewGroup, NewMessage, Queue, Taker, Terms};
 use crate::smtp::client::{HopReply, Outcome};
 use crate::smtp::envelope::Envelope;
 use crate::smtp::path::ForwardPath;
 use crate::smtp::session::Custody;
-use crate::spool::QueueId;
+use crate::spool::{self, QueueId};
 
 /// Turns of the queue, each a bounded amount of work, between two looks at the sockets.
 const TURNS_AT_ONCE: usize = 16;
@@ -97,9 +97,15 @@ impl Shard {
     }
 
     /// The groups of a message by the route of each recipient, and by domain where a route asks for it.
-    pub(super) fn groups<'a>(&self, recipients: impl Iterator<Item = (&'a Arc<Route>, &'a ForwardPath)>) -> Vec<NewGroup> {
+    pub(super) fn groups<'a>(
+        &self,
+        recipients: impl Iterator<Item = (Option<&'a Arc<Route>>, &'a ForwardPath)>,
+    ) -> Vec<NewGroup> {
         let mut groups: Vec<NewGroup> = Vec::new();
         for (place, (route, path)) in (0..).zip(recipients) {
+            let Some(route) = route else {
+                continue;
+            };
             let number = self.onward.number(route);
             let domain = route.is_by_domain().then(|| self.domain_of(path));
             match groups.iter_mut().find(|g| g.route == number && g.domain == domain) {
@@ -119,6 +125,55 @@ impl Shard {
             ForwardPath::Postmaster => self.settings().hostname.to_ascii_lowercase().into(),
             ForwardPath::Mailbox(mailbox) => mailbox.domain_key().as_ref().into(),
         }
+    }
+
+    /// Messages of an earlier run: they go by the routes of today.
+    pub(super) fn take_up(self: &Rc<Self>, messages: Vec<spool::Recovered>) {
+        let settings = self.settings();
+        let at = self.moment(clock::now());
+        for message in messages {
+            let spool::Recovered {
+                id,
+                head,
+                content,
+                octets,
+                progress,
+            } = message;
+            let origin = Origin {
+                session: head.session,
+                client: head.client,
+                hello: head.hello.into(),
+                user: head.user.map(Into::into),
+            };
+            let parcel = Parcel::new(id, head.fields.into_owned(), head.form, head.arrived, origin);
+            parcel.complete(content, octets, None);
+            parcel.begun.set(true);
+            parcel.durable.set(true);
+            self.count_queued(&parcel, true);
+            let envelope = head.envelope.into_owned();
+            let found = relay::Recovered {
+                id,
+                groups: self.groups_of_today(&settings, &envelope),
+                envelope,
+                size: octets,
+                authenticated: parcel.is_authenticated(),
+                arrived: parcel.arrived / 1000,
+                progress,
+            };
+            self.onward.parcels.borrow_mut().insert(id, parcel);
+            self.onward.queue.borrow_mut().recovered(found, at);
+        }
+        self.act();
+    }
+
+    /// The groups of a message that no session routed. Who has no route is in none.
+    pub(super) fn groups_of_today(&self, settings: &Settings, envelope: &Envelope) -> Vec<NewGroup> {
+        let routed = envelope.recipients.iter().map(|recipient| {
+            let path = &recipient.forward_path;
+            let route = settings.policy.routing.route_of(path);
+            (route.and_then(|route| settings.routes.get(route)), path)
+        });
+        self.groups(routed)
     }
 
     /// Does what the queue wants done, until it wants nothing more.
@@ -163,20 +218,10 @@ impl Shard {
         let Some((parcel, (number, domain))) = self.onward.parcel(id).zip(found) else {
             return;
         };
-        let Some(route) = self.onward.route(number) else {
-            return;
-        };
-        self.dispatch(Job {
-            parcel,
-            group,
-            recipients: recipients.iter().map(|place| *place as usize).collect(),
-            route,
-            domain,
-            tried: Vec::new(),
-            tried_files: Vec::new(),
-            again: false,
-            last: None,
-        });
+        match self.onward.route(number) {
+            Some(route) => self.dispatch(Job::new(parcel, group, recipients, route, domain)),
+            None => self.no_hop(&parcel, group, outbound::no_route()),
+        }
     }
 
     /// The words on the recipients of a job, in its order.
@@ -195,10 +240,10 @@ impl Shard {
     }
 
     /// No address can be tried now.
-    pub(super) fn no_hop(self: &Rc<Self>, job: &Job, reply: HopReply) {
+    pub(super) fn no_hop(self: &Rc<Self>, parcel: &Parcel, group: usize, reply: HopReply) {
         let at = self.moment(clock::now());
-        self.onward.queue.borrow_mut().no_hop(job.parcel.id, job.group, reply, at);
-        self.after_attempt(&job.parcel);
+        self.onward.queue.borrow_mut().no_hop(parcel.id, group, reply, at);
+        self.after_attempt(parcel);
     }
 
     /// What is not settled by its first attempt waits in the spool, not in memory.

@@ -220,7 +220,7 @@ mod tests {
         ) {
             let progress = Progress { recipients, held, notified };
             let octets = progress.encode();
-            prop_assert_eq!(Progress::decode(&octets).as_ref(), Some(&progress));
+            prop_assert_eq!(Progress::decode(&octets), Some(progress.clone()));
             for end in 0..octets.len() {
                 prop_assert_eq!(Progress::decode(&octets[..end]), None);
             }

@@ -24,7 +24,10 @@ use postern::policy::rate::RateTable;
 use postern::policy::routing::{DomainSet, Routing};
 use postern::policy::tally::Tally;
 use postern::policy::tarpit::Owed;
-use postern::shard::{self, Destination, Notice, Seed, Settings};
+use postern::relay;
+use postern::shard::route::{Route, Target};
+use postern::shard::{self, Notice, Seed, Settings};
+use postern::spool::directory;
 use postern::smtp::extension::Offered;
 use postern::smtp::limits::Limits;
 use postern::smtp::session::Terms;
@@ -164,7 +167,16 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
                 routes: vec![DomainSet::new(["*"])],
             },
         },
-        destinations: vec![Destination::Maildir(template)],
+        routes: vec![Arc::new(Route {
+            targets: vec![Target::Maildir(template)],
+            max_connections: 1,
+        })],
+        queue: relay::Terms {
+            retry: relay::retry::Schedule::new([Duration::from_secs(60)]),
+            expire: Duration::from_secs(3600),
+            delay_notice: Duration::from_secs(3600),
+            attempts: 8,
+        },
         message_memory: 1 << 20,
     }
 }

@@ -144,7 +144,7 @@ impl Connection {
                 acknowledge_by: ended + delay,
             }
         };
-        let routes = self.routes.iter().filter_map(|route| self.settings.routes.get(*route));
+        let routes = self.routes.iter().map(|route| self.settings.routes.get(*route));
         let paths = envelope.recipients.iter().map(|recipient| &recipient.forward_path);
         let groups = self.shard.groups(routes.zip(paths));
         let id = parcel.id;

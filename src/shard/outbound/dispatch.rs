@@ -68,7 +68,7 @@ impl Shard {
                 shard.look_up(question).await;
                 shard.dispatch(job);
             }),
-            Way::Exhausted(reply) => self.no_hop(&job, reply),
+            Way::Exhausted(reply) => self.no_hop(&job.parcel, job.group, reply),
         }
     }
 

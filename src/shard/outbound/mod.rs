@@ -46,6 +46,23 @@ pub(super) struct Job {
     pub last: Option<HopReply>,
 }
 
+impl Job {
+    /// A group that has been nowhere yet.
+    pub fn new(parcel: Rc<Parcel>, group: usize, recipients: &[u32], route: Arc<Route>, domain: Option<Box<str>>) -> Job {
+        Job {
+            parcel,
+            group,
+            recipients: recipients.iter().map(|place| *place as usize).collect(),
+            route,
+            domain,
+            tried: Vec::new(),
+            tried_files: Vec::new(),
+            again: false,
+            last: None,
+        }
+    }
+}
+
 /// All connections of the shard to one address.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -134,6 +151,12 @@ impl Shard {
 /// What stands for a reply where nobody could be asked.
 fn no_connection(text: &str) -> HopReply {
     HopReply::ours(Origin::NoConnection, 451, EnhancedStatusCode::new(4, 4, 1), text)
+}
+
+/// What stands for a reply where no route is for a recipient any more: the operator may mend it.
+pub(super) fn no_route() -> HopReply {
+    let status = EnhancedStatusCode::new(4, 4, 4);
+    HopReply::ours(Origin::Ours, 451, status, "no route for this domain")
 }
 
 /// What this host says of a recipient itself; `class` is that of the code.
