@@ -93,6 +93,7 @@ impl Running {
             lines: log.buffer(),
             metrics: metrics.clone(),
             heartbeats: heartbeats.clone(),
+            directory: directory::create(&home.join("spool")).unwrap(),
             epoch,
         };
         let (started, starts) = channel();
