@@ -62,6 +62,14 @@ impl Writer {
         }
     }
 
+    /// Appends what goes before the content, which is not in wire form even where the content is.
+    pub fn head(&mut self, head: &[u8], output: &mut Vec<u8>) {
+        match self.wire {
+            Wire::Chunk => output.extend_from_slice(head),
+            Wire::Dotted | Wire::Stuffed | Wire::Mended => self.stuff(head, output),
+        }
+    }
+
     /// Appends what becomes of `piece`.
     pub fn piece(&mut self, piece: &[u8], output: &mut Vec<u8>) {
         match self.wire {

@@ -295,7 +295,7 @@ impl Client {
             return self.fail(Failure::ours(Fault::Content, Origin::Ours, why));
         }
         transaction.writer = Writer::new(transaction.wire);
-        transaction.writer.piece(&head, &mut self.output);
+        transaction.writer.head(&head, &mut self.output);
         transaction.head = head;
     }
 
