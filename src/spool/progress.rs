@@ -13,7 +13,7 @@ pub struct Progress {
     pub recipients: Vec<Fate>,
     /// The operator holds it back.
     pub held: bool,
-    /// The sender has been told that it is late.
+    /// The sender has been told that it is late, or is not to be told.
     pub notified: bool,
 }
 

@@ -89,8 +89,7 @@ impl Message {
         if self.removed {
             self.drop_idle(id, desk);
             if self.reporting.is_none() {
-                self.reported(report::Kind::Failure);
-                self.reported(report::Kind::Success);
+                self.owe_nothing();
             }
         }
         let may_report = self.reporting.is_none() && self.running == 0 && desk.at.tick >= self.report_after;
@@ -140,10 +139,10 @@ impl Message {
     /// Whether there was anything to report.
     fn begin_report(&mut self, id: QueueId, kind: report::Kind, desk: &mut Desk<'_>) -> bool {
         let until = desk.at.unix_of(self.arrived.after(desk.terms.expire));
-        let Some(report) = self.report(id, kind, until) else {
+        let Some((telling, report)) = self.report(id, kind, until) else {
             return false;
         };
-        self.reporting = Some(kind);
+        self.reporting = Some(Box::new(telling));
         desk.actions.push_back(Action::Report(Box::new(report)));
         true
     }

@@ -37,7 +37,7 @@ pub(super) struct Message {
     pub standing: Standing,
     pub stored: Stored,
     /// The report under way.
-    pub reporting: Option<report::Kind>,
+    pub reporting: Option<Box<Telling>>,
     /// No report before then: one could not be written.
     pub report_after: Tick,
     /// When to look at it, and in which of the two indexes that is kept.
@@ -56,6 +56,14 @@ pub(super) struct Message {
     pub settled: bool,
     /// It is among those that the queue counts as open.
     pub open: bool,
+}
+
+/// A report under way.
+#[derive(Debug)]
+pub(super) struct Telling {
+    pub kind: report::Kind,
+    /// About whom: others may fail meanwhile.
+    pub recipients: Indices,
 }
 
 /// Who answers for the message.
@@ -373,8 +381,8 @@ impl Message {
     }
 
     /// The report of a kind: about all who are due one. `until`: when waiting recipients are given up, in unix seconds.
-    pub fn report(&self, id: QueueId, kind: report::Kind, until: u64) -> Option<Report> {
-        let mut recipients = Vec::new();
+    pub fn report(&self, id: QueueId, kind: report::Kind, until: u64) -> Option<(Telling, Report)> {
+        let (mut recipients, mut told) = (Vec::new(), Indices::new());
         for (index, recipient) in self.recipients.iter().enumerate() {
             let (event, said) = match (kind, &recipient.state) {
                 // A 4xx that ends it can only be one that was repeated for too long.
@@ -389,6 +397,7 @@ impl Message {
                 }
                 _ => continue,
             };
+            told.push(index as u32);
             recipients.push(Notice {
                 recipient: self.envelope.recipients.get(index)?.clone(),
                 event,
@@ -400,7 +409,7 @@ impl Message {
         if recipients.is_empty() {
             return None;
         }
-        Some(Report {
+        let report = Report {
             of: id,
             kind,
             to: self.envelope.reverse_path.mailbox()?.clone(),
@@ -409,24 +418,36 @@ impl Message {
             smtputf8: self.envelope.mail.smtputf8,
             arrived: self.arrived_unix,
             recipients,
-        })
+        };
+        let recipients = told;
+        Some((Telling { kind, recipients }, report))
     }
 
-    /// A report of a kind is durable, or is given up: it is owed no more.
-    pub fn reported(&mut self, kind: report::Kind) {
-        for index in 0..self.recipients.len() {
-            let told = match self.recipients.get(index).map(|r| &r.state) {
-                Some(State::Failed(_)) => kind == report::Kind::Failure,
-                Some(State::Relayed(_) | State::Delivered(_)) => kind == report::Kind::Success,
-                _ => false,
-            };
-            if told {
-                self.becomes(index, State::Settled);
+    /// A report is durable, or is given up: what it tells is owed no more.
+    pub fn reported(&mut self, told: &Telling) {
+        match told.kind {
+            report::Kind::Delay => {
+                self.notified = true;
+                self.changed = true;
+            }
+            report::Kind::Failure | report::Kind::Success => {
+                for &index in &told.recipients {
+                    self.becomes(index as usize, State::Settled);
+                }
             }
         }
-        if kind == report::Kind::Delay {
-            self.notified = true;
-            self.changed = true;
+    }
+
+    /// Forgets what is owed to the sender.
+    pub fn owe_nothing(&mut self) {
+        for index in 0..self.recipients.len() {
+            let waits = self
+                .recipients
+                .get(index)
+                .is_some_and(|r| matches!(r.state, State::Waiting(_)));
+            if !waits {
+                self.becomes(index, State::Settled);
+            }
         }
     }
 }

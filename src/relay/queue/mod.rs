@@ -17,6 +17,9 @@ mod operator;
 mod tick;
 mod timers;
 
+#[cfg(test)]
+mod tests;
+
 pub use action::{
     Action, Client, Delivery, Indices, Kind, Moment, NO_ROUTE, NewGroup, NewMessage, Recovered, Refusal, Said, Status,
     Taker,
@@ -256,10 +259,10 @@ impl Queue {
         let Some(message) = messages.get_mut(&of) else {
             return;
         };
-        let Some(kind) = message.reporting.take() else {
+        let Some(told) = message.reporting.take() else {
             return;
         };
-        message.reported(kind);
+        message.reported(&told);
         if message.client_waits() {
             message.acknowledge(of, Custody::Spool, &mut desk);
         }
@@ -273,7 +276,7 @@ impl Queue {
         let Some(message) = messages.get_mut(&of) else {
             return;
         };
-        let Some(kind) = message.reporting.take() else {
+        let Some(told) = message.reporting.take() else {
             return;
         };
         message.report_after = at.tick.after(desk.terms.retry.wait(1));
@@ -281,7 +284,7 @@ impl Queue {
             message.refuse(of, Refusal::CannotStore, &mut desk);
         } else if message.stored == Stored::No {
             // Only the news of a delivery can be owed by a message that was never stored. Its content cannot be kept.
-            message.reported(kind);
+            message.reported(&told);
         }
         self.look(of, at);
     }

@@ -73,7 +73,6 @@ impl Queue {
         let Some(message) = self.messages.get_mut(&id) else {
             return;
         };
-        let was_open = std::mem::replace(&mut message.open, false);
         let mut desk = Desk {
             actions: &mut self.actions,
             terms: &self.terms,
@@ -99,16 +98,14 @@ impl Queue {
         for lane in lanes {
             self.start(lane);
         }
-        self.count(id, was_open);
+        self.count(id);
     }
 
     /// Keeps the count of messages of which something is under way.
-    fn count(&mut self, id: QueueId, was_open: bool) {
+    fn count(&mut self, id: QueueId) {
         if let Some(message) = self.messages.get_mut(&id) {
-            // `start` may have counted it already.
-            let counted = was_open || message.open;
-            message.open = message.is_open();
-            match (counted, message.open) {
+            let open = message.is_open();
+            match (std::mem::replace(&mut message.open, open), open) {
                 (false, true) => self.open += 1,
                 (true, false) => self.open -= 1,
                 _ => {}
@@ -118,33 +115,31 @@ impl Queue {
 
     /// Begins attempts of a route while it may have more.
     fn start(&mut self, route: u16) {
-        let Some(lane) = self.lanes.get_mut(&route) else {
-            return;
-        };
-        while !self.draining && lane.running < self.terms.attempts.max(1) {
-            let Some((id, group)) = lane.pop() else {
-                break;
-            };
-            let Some(message) = self.messages.get_mut(&id) else {
-                continue;
-            };
-            let index = group as usize;
-            let ready = message
-                .groups
-                .get(index)
-                .is_some_and(|g| g.phase == Phase::Ready && g.route == route);
-            if !ready || !message.may_be_tried() {
-                continue;
+        while let Some((id, group)) = self.pop_ready(route) {
+            if let Some(message) = self.messages.get_mut(&id) {
+                let recipients = message.waiting_of(group);
+                message.begin_attempt(group, true);
+                self.actions.push_back(Action::Attempt { id, group, recipients });
+                self.count(id);
             }
-            lane.running += 1;
-            let recipients = message.waiting_of(index);
-            message.begin_attempt(index, true);
-            if !std::mem::replace(&mut message.open, true) {
-                self.open += 1;
-            }
-            let group = index;
-            self.actions.push_back(Action::Attempt { id, group, recipients });
         }
+    }
+
+    /// The next group of a route that may be tried now; it counts as running.
+    fn pop_ready(&mut self, route: u16) -> Option<(QueueId, usize)> {
+        let lane = self.lanes.get_mut(&route)?;
+        while !self.draining && lane.running < self.terms.attempts.max(1) {
+            let (id, group) = lane.pop()?;
+            let group = group as usize;
+            let message = self.messages.get(&id).filter(|message| message.may_be_tried());
+            let known = message.and_then(|message| message.groups.get(group));
+            // It may have been held, removed or given up since it came here.
+            if known.is_some_and(|known| known.phase == Phase::Ready && known.route == route) {
+                lane.running += 1;
+                return Some((id, group));
+            }
+        }
+        None
     }
 
     /// Whether there was an attempt to end.
