@@ -2,6 +2,8 @@
 //!
 //! Promises: plain data, made at start and at a reload. Shared by all shards.
 
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -47,11 +49,42 @@ pub enum Target {
     },
 }
 
+/// What can be tried for a group of recipients.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A server, by its address.
+    Inet(SocketAddr),
+    /// A server on this host, by the path of its socket.
+    Local(PathBuf),
+    /// The Maildir that is this target of the route.
+    Files(usize),
+    /// The place where mail is thrown away.
+    Nowhere,
+}
+
+impl Place {
+    /// The server at an address.
+    pub fn inet(address: IpAddr, port: u16) -> Place {
+        Place::Inet(SocketAddr::new(address, port))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Inet(address) => address.fmt(f),
+            Place::Local(path) => path.display().fmt(f),
+            Place::Files(_) => f.write_str("maildir"),
+            Place::Nowhere => f.write_str("discard"),
+        }
+    }
+}
+
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
     /// At an address.
-    Address(std::net::IpAddr),
+    Address(IpAddr),
     /// At the addresses of a name, in lower-case A-labels.
     Name(Arc<str>),
 }

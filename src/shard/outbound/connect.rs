@@ -14,15 +14,16 @@ use glommio::net::TcpStream;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::relay::next_hop::Address;
 use crate::shard::listener;
+use crate::shard::route::Place;
 use crate::shard::slots::Seat;
 
 /// Connects; fails with `TimedOut` when the seat is alarmed before.
-pub(super) async fn connect(seat: &Seat, address: &Address) -> io::Result<TcpStream> {
-    let socket = match address {
-        Address::Inet(address) => start_inet(*address)?,
-        Address::Local(path) => start_local(path)?,
+pub(super) async fn connect(seat: &Seat, place: &Place) -> io::Result<TcpStream> {
+    let socket = match place {
+        Place::Inet(address) => start_inet(*address)?,
+        Place::Local(path) => start_local(path)?,
+        Place::Files(_) | Place::Nowhere => return Err(io::ErrorKind::Unsupported.into()),
     };
     let mut stream = listener::adopt(socket.into());
     // Sending no octets waits for the connection: a socket can be written to once it is there, or has failed.

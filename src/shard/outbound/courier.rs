@@ -64,7 +64,7 @@ impl Courier {
     pub async fn run(shard: Rc<Shard>, peer: Rc<Peer>, job: Job) {
         let now = clock::now();
         let seat = shard.slots.seat(now + CONNECT_TIME);
-        match connect(&seat, &peer.address).await {
+        match connect(&seat, &peer.place).await {
             Ok(socket) => {
                 let client = Client::new(peer.terms.clone(), clock::now());
                 let bench = Rc::new(Bench {
@@ -253,7 +253,7 @@ impl Courier {
         };
         match misfit {
             None => self.job = Some(job),
-            Some(misfit) => self.shard.try_elsewhere(&self.peer, job, misfit.reply()),
+            Some(misfit) => self.shard.misfits(job, misfit.reply()),
         }
     }
 

@@ -5,17 +5,16 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Job, Peer, no_connection, ours};
 use crate::lookup::{Question, Resolved};
-use crate::relay::next_hop::{Address, Health};
+use crate::relay::next_hop::{Health, Next};
 use crate::relay::{Kind, Taker};
-use crate::shard::resolve::Names;
-use crate::shard::route::{Host, Target};
+use crate::shard::route::{Host, Place, Target};
 use crate::shard::{Shard, clock};
 use crate::smtp::client::{Dialect, EnhancedStatusCode, HopReply, Offers, Origin, Outcome, Terms};
 use crate::smtp::extension::Extension;
@@ -29,13 +28,13 @@ const SMTP_PORT: u16 = 25;
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Hops {
     peers: RefCell<HashMap<PeerKey, Rc<Peer>>>,
-    health: RefCell<Health>,
+    health: RefCell<Health<Place>>,
 }
 
 /// Two routes that speak differently to one address do not share connections; terms are told apart by where they stand.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct PeerKey {
-    address: Address,
+    place: Place,
     terms: usize,
 }
 
@@ -46,16 +45,25 @@ enum Way {
     Nowhere,
     /// A name has to be looked up first.
     Ask(Question),
-    /// Every address was tried, or is known to be dead.
-    Exhausted(HopReply),
+    /// Every place was tried, or is known to be dead.
+    Over(HopReply),
 }
 
-/// Where the servers of one target are.
-enum Places<'a> {
-    At(Vec<Address>, &'a Arc<Terms>),
-    Ask(Question),
-    None(HopReply),
+/// Places of a route that are as good as each other.
+struct Equals<'a> {
+    target: &'a Target,
+    name: Option<Arc<str>>,
+    places: Vec<Place>,
 }
+
+impl AsRef<[Place]> for Equals<'_> {
+    fn as_ref(&self) -> &[Place] {
+        &self.places
+    }
+}
+
+/// A name has to be looked up before anything can be said.
+struct Unknown(Question);
 
 impl Shard {
     /// Sends a group on its way.
@@ -68,34 +76,39 @@ impl Shard {
                 shard.look_up(question).await;
                 shard.dispatch(job);
             }),
-            Way::Exhausted(reply) => self.no_hop(&job.parcel, job.group, reply),
+            Way::Over(reply) => self.no_hop(&job.parcel, job.group, reply),
         }
     }
 
-    /// This address cannot take the group: the next one may.
-    pub(super) fn try_elsewhere(self: &Rc<Self>, peer: &Peer, mut job: Job, reply: HopReply) {
-        job.tried.push(peer.address.clone());
-        job.last = Some(reply);
+    /// This place could not be used now: another one may.
+    pub(super) fn try_elsewhere(self: &Rc<Self>, mut job: Job, reply: HopReply) {
+        job.round.failed(reply);
+        self.dispatch(job);
+    }
+
+    /// This hop cannot take such a message: another one may.
+    pub(super) fn misfits(self: &Rc<Self>, mut job: Job, reply: HopReply) {
+        job.round.misfits(reply);
         self.dispatch(job);
     }
 
     /// The hop has greeted us.
     pub(super) fn hop_answers(&self, peer: &Peer) {
-        self.hops.health.borrow_mut().answers(&peer.address);
+        self.hops.health.borrow_mut().answers(&peer.place);
     }
 
     /// The hop cannot be spoken to now. Whatever waits for it goes elsewhere.
     pub(super) fn hop_failed(self: &Rc<Self>, peer: &Rc<Peer>, job: Option<Job>, reply: &HopReply) {
-        self.hops.health.borrow_mut().failed(&peer.address, clock::now());
+        self.hops.health.borrow_mut().is_silent(&peer.place, clock::now());
         if let Some(job) = job {
-            self.try_elsewhere(peer, job, reply.clone());
+            self.try_elsewhere(job, reply.clone());
         }
         // Connections that still work take the rest.
         if peer.has_connections() {
             return;
         }
         for job in peer.take_waiting() {
-            self.try_elsewhere(peer, job, reply.clone());
+            self.try_elsewhere(job, reply.clone());
         }
     }
 
@@ -114,8 +127,8 @@ impl Shard {
             && let Some(first) = outcomes.first()
         {
             let reply = first.reply().clone();
-            self.hops.health.borrow_mut().failed(&peer.address, clock::now());
-            return self.try_elsewhere(peer, job, reply);
+            self.hops.health.borrow_mut().is_silent(&peer.place, clock::now());
+            return self.try_elsewhere(job, reply);
         }
         let kind = match peer.terms.dialect {
             Dialect::Lmtp => Kind::Final,
@@ -133,91 +146,105 @@ impl Shard {
     fn way(&self, job: &mut Job) -> Way {
         let now = clock::now();
         let route = job.route.clone();
+        let mut equals = Vec::new();
         for (index, target) in route.targets.iter().enumerate() {
-            let places = match target {
-                Target::Discard => return Way::Nowhere,
-                Target::Maildir(_) if job.tried_files.contains(&index) => continue,
-                Target::Maildir(_) => return Way::Files(index),
-                Target::Local { path, terms } => Places::At(vec![Address::Local(path.clone())], terms),
-                Target::Server { host, port, terms } => server(&self.names, host, *port, terms, now),
-                Target::Exchangers { terms } => {
-                    match self.exchanger(job, terms, route.max_connections, now) {
-                        Some(way) => return way,
-                        None => continue,
-                    }
-                }
-            };
-            match places {
-                Places::At(addresses, terms) => {
-                    if let Some(peer) = self.choose(job, &addresses, target_name(target), terms, route.max_connections, now) {
-                        return Way::To(peer);
-                    }
-                }
-                Places::Ask(question) => return Way::Ask(question),
-                Places::None(reply) => job.last = Some(reply),
+            if let Err(Unknown(question)) = self.places(target, index, job, now, &mut equals) {
+                return Way::Ask(question);
             }
         }
-        Way::Exhausted(job.last.take().unwrap_or_else(|| no_connection("no next hop answers")))
-    }
-
-    /// The recipients' own servers, best first.
-    fn exchanger(&self, job: &mut Job, terms: &Arc<Terms>, limit: usize, now: Instant) -> Option<Way> {
-        let domain: Arc<str> = job.domain.as_deref().unwrap_or_default().into();
-        if let Some(address) = literal(&domain) {
-            let addresses = [Address::Inet(SocketAddr::new(address, SMTP_PORT))];
-            return self.choose(job, &addresses, None, terms, limit, now).map(Way::To);
-        }
-        let hosts = match self.names.exchangers(&domain, now) {
-            None => return Some(Way::Ask(Question::Exchangers { domain })),
-            Some(Resolved::Found { what, .. }) => what,
-            Some(Resolved::Refuses) => {
-                job.last = Some(ours(556, 5, "the domain takes no mail"));
-                job.last.as_mut()?.status = EnhancedStatusCode::new(5, 1, 10);
-                return None;
-            }
-            Some(Resolved::Absent) => {
-                job.last = Some(ours(550, 5, "the domain does not exist"));
-                job.last.as_mut()?.status = EnhancedStatusCode::new(5, 1, 2);
-                return None;
-            }
-            Some(Resolved::Unknown) => {
-                job.last = Some(no_connection("the servers of the domain cannot be looked up now"));
-                return None;
-            }
+        let place = match job.round.next(&equals, &mut self.hops.health.borrow_mut(), now) {
+            Next::Try(place) => place,
+            Next::Over(reply) => return Way::Over(reply),
         };
-        for name in hosts {
-            match server(&self.names, &Host::Name(name.clone()), SMTP_PORT, terms, now) {
-                Places::At(addresses, terms) => {
-                    if let Some(peer) = self.choose(job, &addresses, Some(&name), terms, limit, now) {
-                        return Some(Way::To(peer));
-                    }
-                }
-                Places::Ask(question) => return Some(Way::Ask(question)),
-                // A mail exchanger without an address is a mistake that may be mended.
-                Places::None(_) => job.last = Some(no_connection("a mail exchanger has no address")),
-            }
+        let found = equals.iter().find(|equals| equals.places.contains(&place));
+        match (&place, found.map(|equals| (equals, equals.target))) {
+            (Place::Nowhere, _) => Way::Nowhere,
+            (Place::Files(target), _) => Way::Files(*target),
+            (
+                Place::Inet(_) | Place::Local(_),
+                Some((
+                    equals,
+                    Target::Server { terms, .. } | Target::Local { terms, .. } | Target::Exchangers { terms },
+                )),
+            ) => Way::To(self.hops.peer(&place, equals.name.as_ref(), terms, route.max_connections)),
+            _ => Way::Over(no_connection("no next hop answers")),
         }
-        None
     }
 
-    fn choose(
+    /// Adds the places of one target.
+    fn places<'a>(
         &self,
-        job: &Job,
-        addresses: &[Address],
-        name: Option<&Arc<str>>,
-        terms: &Arc<Terms>,
-        limit: usize,
+        target: &'a Target,
+        index: usize,
+        job: &mut Job,
         now: Instant,
-    ) -> Option<Rc<Peer>> {
-        let address = self.hops.health.borrow_mut().choose(addresses, &job.tried, now)?;
-        Some(self.hops.peer(address, name, terms, limit))
+        equals: &mut Vec<Equals<'a>>,
+    ) -> Result<(), Unknown> {
+        let mut add = |name: Option<Arc<str>>, places: Vec<Place>| equals.push(Equals { target, name, places });
+        match target {
+            Target::Discard => add(None, vec![Place::Nowhere]),
+            Target::Maildir(_) => add(None, vec![Place::Files(index)]),
+            Target::Local { path, .. } => add(None, vec![Place::Local(path.clone())]),
+            Target::Server { host, port, .. } => match host {
+                Host::Address(address) => add(None, vec![Place::inet(*address, *port)]),
+                Host::Name(name) => match self.host(name, *port, now)? {
+                    Ok(places) => add(Some(name.clone()), places),
+                    Err(reply) => job.round.failed(reply),
+                },
+            },
+            Target::Exchangers { .. } => {
+                let domain: Arc<str> = job.domain.as_deref().unwrap_or_default().into();
+                if let Some(address) = literal(&domain) {
+                    add(None, vec![Place::inet(address, SMTP_PORT)]);
+                    return Ok(());
+                }
+                match self.exchangers(&domain, now)? {
+                    Ok(hosts) => {
+                        for host in hosts {
+                            match self.host(&host, SMTP_PORT, now)? {
+                                Ok(places) => add(Some(host), places),
+                                Err(reply) => job.round.failed(reply),
+                            }
+                        }
+                    }
+                    Err(reply) if reply.code / 100 == 5 => job.round.misfits(reply),
+                    Err(reply) => job.round.failed(reply),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The addresses of a host. One that has none is a mistake that may be mended: mail waits for it.
+    fn host(&self, name: &Arc<str>, port: u16, now: Instant) -> Result<Result<Vec<Place>, HopReply>, Unknown> {
+        match self.names.addresses(name, now) {
+            None => Err(Unknown(Question::Addresses { host: name.clone() })),
+            Some(Resolved::Found { what, .. }) => Ok(Ok(what.iter().map(|a| Place::inet(*a, port)).collect())),
+            Some(Resolved::Absent | Resolved::Refuses) => Ok(Err(no_connection(&format!("{name} has no address")))),
+            Some(Resolved::Unknown) => Ok(Err(no_connection(&format!("{name} cannot be looked up now")))),
+        }
+    }
+
+    /// The hosts that take mail for a domain, best first (RFC 5321 section 5.1; RFC 7505 for the status of a null MX).
+    fn exchangers(&self, domain: &Arc<str>, now: Instant) -> Result<Result<Vec<Arc<str>>, HopReply>, Unknown> {
+        let never = |code, detail, text: &str| {
+            let status = EnhancedStatusCode::new(5, 1, detail);
+            Ok(Err(HopReply::ours(Origin::Ours, code, status, text)))
+        };
+        match self.names.exchangers(domain, now) {
+            None => Err(Unknown(Question::Exchangers { domain: domain.clone() })),
+            Some(Resolved::Found { what, .. }) => Ok(Ok(what)),
+            Some(Resolved::Refuses) => never(556, 10, "the domain takes no mail"),
+            Some(Resolved::Absent) => never(550, 2, "the domain does not exist"),
+            Some(Resolved::Unknown) => Ok(Err(no_connection("the domain cannot be looked up now"))),
+        }
     }
 }
 
 impl Hops {
-    fn peer(&self, address: Address, name: Option<&Arc<str>>, terms: &Arc<Terms>, limit: usize) -> Rc<Peer> {
+    fn peer(&self, place: &Place, name: Option<&Arc<str>>, terms: &Arc<Terms>, limit: usize) -> Rc<Peer> {
         let key = PeerKey {
-            address,
+            place: place.clone(),
             terms: Arc::as_ptr(terms).addr(),
         };
         let mut peers = self.peers.borrow_mut();
@@ -228,35 +255,12 @@ impl Hops {
             peers.retain(|_, peer| !peer.is_unused());
         }
         let shown = match name {
-            Some(name) => format!("{name}[{}]", key.address),
-            None => key.address.to_string(),
+            Some(name) => format!("{name}[{place}]"),
+            None => place.to_string(),
         };
-        let peer = Peer::new(key.address.clone(), shown.into(), terms.clone(), limit);
+        let peer = Peer::new(place.clone(), shown.into(), terms.clone(), limit);
         peers.insert(key, peer.clone());
         peer
-    }
-}
-
-fn server<'a>(names: &Names, host: &Host, port: u16, terms: &'a Arc<Terms>, now: Instant) -> Places<'a> {
-    let at = |address: &IpAddr| Address::Inet(SocketAddr::new(*address, port));
-    match host {
-        Host::Address(address) => Places::At(vec![at(address)], terms),
-        Host::Name(name) => match names.addresses(name, now) {
-            None => Places::Ask(Question::Addresses { host: name.clone() }),
-            Some(Resolved::Found { what, .. }) => Places::At(what.iter().map(at).collect(), terms),
-            // A name in the configuration that is not there is a mistake to mend: mail waits for it.
-            Some(Resolved::Absent | Resolved::Refuses) => Places::None(no_connection("the next hop's name has no address")),
-            Some(Resolved::Unknown) => Places::None(no_connection("the next hop's name cannot be looked up now")),
-        },
-    }
-}
-
-fn target_name(target: &Target) -> Option<&Arc<str>> {
-    match target {
-        Target::Server {
-            host: Host::Name(name), ..
-        } => Some(name),
-        _ => None,
     }
 }
 

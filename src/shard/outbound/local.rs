@@ -19,7 +19,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_secs(3600);
 
 impl Shard {
     /// Writes the files of a group, and tells the queue.
-    pub(super) async fn deliver_to_maildir(self: Rc<Self>, mut job: Job, target: usize) {
+    pub(super) async fn deliver_to_maildir(self: Rc<Self>, job: Job, target: usize) {
         let route = job.route.clone();
         let Some(Target::Maildir(template)) = route.targets.get(target) else {
             return self.dispatch(job);
@@ -31,13 +31,11 @@ impl Shard {
                 self.settle_attempt(&job, &taken("maildir:"), outcome);
             }
             Err(failure) => {
-                job.tried_files.push(target);
                 let code = match failure.kind {
                     FailureKind::Full => 452,
                     FailureKind::Other => 451,
                 };
-                job.last = Some(ours(code, 4, &failure.text));
-                self.dispatch(job);
+                self.try_elsewhere(job, ours(code, 4, &failure.text));
             }
         }
     }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::parcel::Parcel;
-use super::route::Route;
-use crate::relay::next_hop::Address;
+use super::route::{Place, Route};
+use crate::relay::next_hop::Round;
 use crate::smtp::client::{EnhancedStatusCode, HopReply, Origin, Terms};
 use courier::{Bench, Courier};
 
@@ -36,14 +36,10 @@ pub(super) struct Job {
     pub route: Arc<Route>,
     /// The domain whose own servers are asked for, where the route says so.
     pub domain: Option<Box<str>>,
-    /// Addresses that were tried in this round.
-    pub tried: Vec<Address>,
-    /// Targets of the route that are Maildirs and could not be written.
-    pub tried_files: Vec<usize>,
+    /// What was tried, and what came of it.
+    pub round: Round<Place>,
     /// It was sent over a kept connection that had gone already.
     pub again: bool,
-    /// What the last address led to.
-    pub last: Option<HopReply>,
 }
 
 impl Job {
@@ -55,10 +51,8 @@ impl Job {
             recipients: recipients.iter().map(|place| *place as usize).collect(),
             route,
             domain,
-            tried: Vec::new(),
-            tried_files: Vec::new(),
+            round: Round::new(),
             again: false,
-            last: None,
         }
     }
 }
@@ -67,7 +61,7 @@ impl Job {
 #[derive(Debug)]
 pub(super) struct Peer {
     /// Where it is.
-    pub address: Address,
+    pub place: Place,
     /// The name that logs and reports call it.
     pub name: Arc<str>,
     /// How to speak to it.
@@ -79,9 +73,9 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(address: Address, name: Arc<str>, terms: Arc<Terms>, limit: usize) -> Rc<Peer> {
+    fn new(place: Place, name: Arc<str>, terms: Arc<Terms>, limit: usize) -> Rc<Peer> {
         Rc::new(Peer {
-            address,
+            place,
             name,
             terms,
             limit: limit.max(1),
