@@ -1,12 +1,22 @@
-//! What a sender is told (RFC 3461, RFC 3464): the facts of a report; `write` makes a message of them.
+//! What a sender is told (RFC 3461, RFC 3464): the facts of a report, and the message that is made of them.
 //!
-//! Promises: plain data, whole in itself. Lives on the shard of its message.
+//! Promises: plain data, whole in itself: a report can be written when its message is settled. Lives on the shard of its
+//! message.
+
+mod returned;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use returned::{MAX_RETURNED, Returned};
+pub use write::Frame;
 
 use std::sync::Arc;
 
 use crate::relay::queue::Said;
-use crate::smtp::envelope::{Envelope, Recipient, Ret};
-use crate::smtp::path::Mailbox;
+use crate::smtp::envelope::{Body, Envelope, MailParameters, Notify, RcptParameters, Recipient, Ret};
+use crate::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use crate::spool::QueueId;
 
 /// A report that is due.
@@ -74,11 +84,17 @@ pub enum Event {
 impl Report {
     /// The envelope of the report: from nobody, and no report about it is wanted (RFC 3461 section 6.1).
     pub fn envelope(&self) -> Envelope {
-        use crate::smtp::envelope::{MailParameters, Notify, RcptParameters};
-        use crate::smtp::path::{ForwardPath, ReversePath};
         Envelope {
             reverse_path: ReversePath::Null,
-            mail: MailParameters::default(),
+            mail: MailParameters {
+                smtputf8: self.needs_utf8(),
+                body: if self.needs_utf8() {
+                    Body::EightBitMime
+                } else {
+                    Body::SevenBit
+                },
+                ..MailParameters::default()
+            },
             recipients: vec![Recipient {
                 forward_path: ForwardPath::Mailbox(self.to.clone()),
                 parameters: RcptParameters {
@@ -87,5 +103,15 @@ impl Report {
                 },
             }],
         }
+    }
+
+    /// Whether it can only be sent by SMTPUTF8 (RFC 6533 section 4): its own recipient cannot be named otherwise.
+    pub fn needs_utf8(&self) -> bool {
+        !self.to.is_ascii()
+    }
+
+    /// Whether the whole message is to be returned, if it is not too large (RFC 3461 section 4.3). Only a failure returns it.
+    pub fn wants_content(&self) -> bool {
+        self.kind == Kind::Failure && self.ret == Some(Ret::Full)
     }
 }

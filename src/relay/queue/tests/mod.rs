@@ -23,7 +23,7 @@ pub struct Rig {
     pub at: Moment,
     /// The last that the spool was told of each message.
     pub updates: Vec<(QueueId, Progress)>,
-    pub reports: Vec<Box<crate::relay::report::Report>>,
+    pub reports: Vec<crate::relay::report::Report>,
 }
 
 pub fn terms() -> Terms {
@@ -197,7 +197,7 @@ impl Rig {
                 Action::Report(report) => {
                     let events: Vec<_> = report.recipients.iter().map(|r| r.event).collect();
                     let said = format!("report {} {events:?}", report.of.number());
-                    self.reports.push(report);
+                    self.reports.push(*report);
                     said
                 }
             });

@@ -56,7 +56,7 @@ struct World {
     seen: BTreeMap<QueueId, Seen>,
     attempts: Vec<(QueueId, usize, Indices)>,
     persists: Vec<QueueId>,
-    reports: Vec<Box<Report>>,
+    reports: Vec<Report>,
     messages: u64,
 }
 
@@ -278,7 +278,7 @@ impl World {
                     let seen = self.live(report.of);
                     seen.reports += 1;
                     assert_eq!(seen.reports, 1, "one report at a time");
-                    self.reports.push(report);
+                    self.reports.push(*report);
                 }
                 Action::Log(line) => {
                     let seen = self.live(line.id);
