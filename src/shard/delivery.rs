@@ -285,7 +285,7 @@ impl Shard {
         }
     }
 
-    fn hold(&self, octets: usize) {
+    pub(super) fn hold(&self, octets: usize) {
         self.held.set(self.held.get() + octets);
     }
 

@@ -180,6 +180,8 @@ struct Shard {
     names: resolve::Names,
     spool: RefCell<Spool>,
     spooling: spooling::Spooling,
+    /// Reports that are being written.
+    reports: RefCell<HashMap<QueueId, reporting::Draft>>,
     /// Messages whose content goes to the spool as it comes, and who waits for it.
     arriving: RefCell<HashMap<QueueId, Ticket>>,
     wall: Cell<clock::Wall>,
@@ -279,6 +281,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         names: resolve::Names::default(),
         spool: RefCell::new(Spool::new(spool::Settings::default(), directory.salt())),
         spooling: spooling::Spooling::new(disk::Disk::new(directory)),
+        reports: RefCell::default(),
         arriving: RefCell::default(),
         wall: Cell::new(wall),
         complained: Cell::new(0),

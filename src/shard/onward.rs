@@ -55,6 +55,11 @@ impl Onward {
         self.parcels.borrow().get(&id).cloned()
     }
 
+    /// Keeps a message until it is settled.
+    pub fn keep(&self, parcel: Rc<Parcel>) {
+        self.parcels.borrow_mut().insert(parcel.id, parcel);
+    }
+
     /// The number by which the queue knows a route of the current configuration.
     fn number(&self, route: &Arc<Route>) -> u16 {
         let mut routes = self.routes.borrow_mut();
@@ -90,7 +95,7 @@ impl Shard {
             authenticated: parcel.is_authenticated(),
             client,
         };
-        self.onward.parcels.borrow_mut().insert(parcel.id, parcel);
+        self.onward.keep(parcel);
         let at = self.moment(clock::now());
         self.onward.queue.borrow_mut().take(message, at);
         self.act();
@@ -160,7 +165,7 @@ impl Shard {
                 arrived: parcel.arrived / 1000,
                 progress,
             };
-            self.onward.parcels.borrow_mut().insert(id, parcel);
+            self.onward.keep(parcel);
             self.onward.queue.borrow_mut().recovered(found, at);
         }
         self.act();
