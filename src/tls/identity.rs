@@ -88,7 +88,7 @@ impl Identity {
     }
 
     /// The day until which it is valid, for people.
-    pub fn last_day(&self) -> impl fmt::Display {
+    pub fn last_day(&self) -> impl fmt::Display + use<> {
         Day(self.validity.until)
     }
 

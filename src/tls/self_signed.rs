@@ -77,7 +77,13 @@ impl SelfSigned {
     }
 
     fn keep(&self, certificate: &str, key: &str) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        if let Some(data_dir) = self.folder.parent() {
+            fs::create_dir_all(data_dir)?;
+        }
+        match DirBuilder::new().mode(0o700).create(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         replace(&self.key, key, 0o600)?;
         replace(&self.certificate, certificate, 0o644)
     }

@@ -38,14 +38,21 @@ impl Validity {
     }
 }
 
-/// The content of the first element, where it has this tag, and what follows it.
-fn content(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (first, rest) = element(input)?;
-    (first.0 == tag).then_some((first.1, rest))
+/// The first element of some DER.
+struct Element<'a> {
+    tag: u8,
+    content: &'a [u8],
+    /// What follows it.
+    rest: &'a [u8],
 }
 
-/// Tag and content of the first element, and what follows it.
-fn element(input: &[u8]) -> Option<((u8, &[u8]), &[u8])> {
+/// The content of the first element, where it has this tag, and what follows it.
+fn content(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let first = element(input)?;
+    (first.tag == tag).then_some((first.content, first.rest))
+}
+
+fn element(input: &[u8]) -> Option<Element<'_>> {
     let (&[tag, length], rest) = input.split_first_chunk::<2>()?;
     let (length, rest) = match length {
         short if short < 0x80 => (usize::from(short), rest),
@@ -57,12 +64,12 @@ fn element(input: &[u8]) -> Option<((u8, &[u8]), &[u8])> {
         _ => return None,
     };
     let (content, rest) = rest.split_at_checked(length)?;
-    Some(((tag, content), rest))
+    Some(Element { tag, content, rest })
 }
 
 fn time(input: &[u8]) -> Option<(i64, &[u8])> {
-    let ((tag, text), rest) = element(input)?;
-    let digits = text.strip_suffix(b"Z")?;
+    let Element { tag, content, rest } = element(input)?;
+    let digits = content.strip_suffix(b"Z")?;
     let (year, digits) = match tag {
         // Two digits stand for 1950 to 2049.
         UTC_TIME => match number(digits.get(..2)?)? {
