@@ -123,10 +123,6 @@ fn takes(route: &Route, domain: &str) -> bool {
 /// What `serve` cannot do yet.
 pub(super) fn unsupported(config: &Config) -> Vec<String> {
     let mut all = Vec::new();
-    if config.tls.is_some() {
-        // The keys of bindings that need it are valid only beside it.
-        all.push("[tls]: this version does not speak TLS yet".to_owned());
-    }
     if config.auth.is_some() {
         all.push("[auth]: this version does not authenticate clients yet".to_owned());
     }
@@ -153,7 +149,7 @@ pub(super) fn unsupported(config: &Config) -> Vec<String> {
             all.push("[[next_hop]] username: this version does not authenticate to a next hop yet".to_owned());
         }
         if route.tls == HopTls::Required {
-            all.push("[[next_hop]] tls = \"required\": this version does not speak TLS yet".to_owned());
+            all.push("[[next_hop]] tls = \"required\": this version does not speak TLS to a next hop yet".to_owned());
         }
     }
     if config.fleet.is_some() {
@@ -216,7 +212,6 @@ mod tests {
     #[test]
     fn what_serve_cannot_do_yet_is_said_by_name() {
         for (text, word) in [
-            ("[tls]\nself_signed = true", "[tls]"),
             ("[auth]\nusers = \"u\"", "[auth]"),
             ("[[binding]]\nauth = [\"NTLM\"]", "auth"),
             ("[[binding]]\nrequire_auth = true", "require_auth"),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::certificates::{self, Certificates, Reading};
 use crate::config::{self, Config};
 use crate::control::{self, dns};
 use crate::log::{Level, Log};
@@ -133,6 +134,8 @@ pub struct Built {
     pub control: control::Settings,
     /// Read already; to be read again when their files change.
     pub lists: Vec<List>,
+    /// The same, and not on show yet.
+    pub certificates: Option<Reading>,
 }
 
 /// Builds the settings of a configuration for `shards` shards and at most `room` connections.
@@ -140,7 +143,14 @@ pub struct Built {
 /// # Errors
 ///
 /// A sentence that names what cannot be used.
-pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log: &Log) -> Result<Built, String> {
+pub fn build(
+    config: &Config,
+    in_use: Option<&Certificates>,
+    room: u64,
+    shards: usize,
+    scopes: &mut Scopes,
+    log: &Log,
+) -> Result<Built, String> {
     let mut lists = Vec::new();
     let dynamic = Arc::new(ArcSwap::from_pointee(DynamicList::default()));
     if let Some(path) = &config.access.block_dynamic {
@@ -152,10 +162,13 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
         known
     });
     // Looked at before they are read: what changes meanwhile is seen to have changed.
-    let watched = control::files::look(lists.iter().map(|list| list.path().to_path_buf()).collect());
+    let mut files: Vec<_> = lists.iter().map(|list| list.path().to_path_buf()).collect();
+    files.extend(certificates::files(config));
+    let watched = control::files::look(files);
     for list in &lists {
         list.read(log)?;
     }
+    let certificates = Reading::of(config, in_use, log)?;
     let mut routes = Vec::new();
     let mut disks = vec![config.data_dir.clone()];
     for configured in &config.routes {
@@ -191,6 +204,7 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
         policy,
         routes,
         queue: queue(config),
+        tls: certificates.as_ref().map(Reading::config),
         message_memory: usize::try_from(config.queue.memory).unwrap_or(usize::MAX) / shards.max(1),
     };
     let control = control::Settings {
@@ -206,6 +220,7 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
         settings: Arc::new(settings),
         control,
         lists,
+        certificates,
     })
 }
 
@@ -217,6 +232,7 @@ fn binding(config: &Config, binding: &config::Binding, room: u64, scopes: &mut S
         .iter()
         .filter_map(|word| Extension::parse_keyword(word))
         .collect();
+    let starttls = binding.tls == config::BindingTls::StartTls && !off.contains(&Extension::StartTls);
     let own_connections = binding.own_connections || binding.own_connections_per_source;
     Binding {
         name: binding.name.as_str().into(),
@@ -225,12 +241,17 @@ fn binding(config: &Config, binding: &config::Binding, room: u64, scopes: &mut S
             hostname: config.hostname.as_str().into(),
             edition: config.edition,
             limits,
-            offered: Offered::of(config.edition, &off, binding.xexch50),
+            offered: match Offered::of(config.edition, &off, binding.xexch50) {
+                offered if starttls => offered.with(Extension::StartTls),
+                offered => offered,
+            },
+            require_tls: binding.require_tls,
             bare_newline: binding.bare_newline,
         }),
         clients: networks(&binding.clients),
         proxy_from: networks(&binding.proxy_from),
         proxy_protocol: binding.proxy_protocol,
+        implicit_tls: binding.tls == config::BindingTls::Implicit,
         connection_scope: scopes.of(&binding.name, own_connections),
         rate_scope: scopes.of(&binding.name, binding.own_rate),
         resources: scopes.resources.entry(binding.name.clone()).or_default().clone(),

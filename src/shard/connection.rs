@@ -6,6 +6,7 @@
 //! latest. Lives on its shard.
 
 mod custody;
+mod secure;
 mod verdict;
 
 use std::io;
@@ -128,6 +129,7 @@ enum Next {
     Listing,
     Append,
     Commit,
+    Handshake,
     Pause(Instant),
     Close,
 }
@@ -155,6 +157,7 @@ impl Connection {
             opened,
             messages: 0,
             refused: 0,
+            tls: None,
             limit: None,
             end: End::Panicked,
         };
@@ -175,6 +178,12 @@ impl Connection {
     }
 
     async fn run(mut self: Box<Self>) {
+        if self.binding.implicit_tls
+            && let Err(end) = self.secure().await
+        {
+            self.record.end = end;
+            return self.close().await;
+        }
         self.ask_block_lists();
         if self.owes_a_delay() {
             self.pause(clock::now() + self.binding.terms.limits.tarpit).await;
@@ -215,7 +224,13 @@ impl Connection {
                         break End::Disconnected;
                     }
                 }
+                Next::Handshake => {
+                    if let Err(end) = self.secure().await {
+                        break end;
+                    }
+                }
                 Next::Pause(until) => self.pause(until).await,
+                Next::Close if self.session.was_injected() => break End::Injected,
                 Next::Close => break End::Closed,
             }
             filled = self.load();
@@ -266,6 +281,7 @@ impl Connection {
                     );
                     break Next::Pause(until);
                 }
+                Step::Handshake => break Next::Handshake,
                 Step::Close => break Next::Close,
             }
         };
@@ -336,7 +352,7 @@ impl Connection {
     /// Sends all output. A client that does not take it before the deadline is left.
     async fn flush(&mut self) -> io::Result<()> {
         let output = self.session.output();
-        if output.is_empty() {
+        if output.is_empty() && !self.stream.wants_send() {
             return Ok(());
         }
         let result = self.stream.send(&self.shard, &self.seat, output).await;
@@ -347,7 +363,7 @@ impl Connection {
     /// Sends what can be sent at once without pushing it, so that the end of the connection travels in the same segment.
     fn say_farewell(&mut self) {
         let output = self.session.output();
-        let sent = self.stream.send_more(output);
+        let sent = self.stream.send_last(output);
         output.drain(..sent);
     }
 

@@ -267,7 +267,7 @@ impl Shard {
         let waits = binding.terms.edition == Edition::Y2011 && !tarpit.is_zero();
         if !waits || self.waiting_refusals.get() >= WAITING_REFUSALS || self.draining.get() {
             self.note_refusal(binding, client, event);
-            return refuse_now(&stream, &refusal(&settings, client, event));
+            return refuse_now(&stream, &refusal(&settings, binding, client, event));
         }
         self.waiting_refusals.set(self.waiting_refusals.get() + 1);
         let (shard, binding) = (self.clone(), binding.clone());
@@ -275,7 +275,7 @@ impl Shard {
             Timer::new(tarpit).await;
             shard.waiting_refusals.set(shard.waiting_refusals.get() - 1);
             shard.note_refusal(&binding, client, event);
-            refuse_now(&stream, &refusal(&settings, client, event));
+            refuse_now(&stream, &refusal(&settings, &binding, client, event));
         })
         .detach();
     }
@@ -295,14 +295,22 @@ impl Shard {
     /// A proxy that does not say whom it speaks for is not served.
     pub(super) fn record_no_header(&self, arrival: Arrival) {
         self.metrics.event(Event::BindingNotConfigured);
-        self.metrics.reply(reply_code(Event::BindingNotConfigured));
+        if !arrival.binding.implicit_tls {
+            self.metrics.reply(reply_code(Event::BindingNotConfigured));
+        }
         self.record_no_proxy_header(&arrival.binding.name, arrival.peer.ip(), clock::now());
-        refuse_now(&arrival.stream.into_socket(), Event::BindingNotConfigured.wire());
+        let line: &[u8] = match arrival.binding.implicit_tls {
+            true => b"",
+            false => Event::BindingNotConfigured.wire(),
+        };
+        refuse_now(&arrival.stream.into_socket(), line);
     }
 
     fn note_refusal(&self, binding: &Binding, client: IpAddr, event: Event) {
         self.metrics.event(event);
-        self.metrics.reply(reply_code(event));
+        if !binding.implicit_tls {
+            self.metrics.reply(reply_code(event));
+        }
         self.record_refusal(&binding.name, client, event, clock::now());
     }
 
@@ -319,9 +327,11 @@ impl Shard {
     }
 }
 
-/// The whole line that refuses a connection.
-fn refusal(settings: &Current, client: IpAddr, event: Event) -> Vec<u8> {
+/// The whole line that refuses a connection. Where TLS begins with the connection there is none: a handshake costs more than
+/// a refusal may, and plaintext would be taken for a broken record.
+fn refusal(settings: &Current, binding: &Binding, client: IpAddr, event: Event) -> Vec<u8> {
     match event {
+        _ if binding.implicit_tls => Vec::new(),
         Event::IPAddressNotAllowedStatic | Event::IPAddressNotAllowedDynamic => {
             let mut line = Vec::new();
             oxsmtp::ip_address_not_allowed(&mut line, event, client, &settings.policy.access.block_text);
@@ -340,8 +350,14 @@ fn refuse_now(stream: &TcpStream, line: &[u8]) {
 /// Sends what the socket takes at once, without pushing it (MSG_MORE): a shutdown right behind it travels in the same
 /// segment. Returns how many octets were taken.
 pub(super) fn send_more(stream: &TcpStream, octets: &[u8]) -> usize {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::MORE;
-    rustix::net::send(borrow(stream), octets, flags).unwrap_or(0)
+    send_now(stream, octets, true).unwrap_or(0)
+}
+
+/// Sends what the socket takes at once; `AGAIN` where it takes nothing. `more`: something follows in the same segment.
+pub(super) fn send_now(stream: &TcpStream, octets: &[u8], more: bool) -> Result<usize, Errno> {
+    let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    flags.set(SendFlags::MORE, more);
+    rustix::net::send(borrow(stream), octets, flags)
 }
 
 /// Receives what the socket has at once; `AGAIN` where it has nothing.

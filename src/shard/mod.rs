@@ -21,6 +21,7 @@ pub mod route;
 mod slots;
 mod spooling;
 mod stream;
+mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -81,6 +82,8 @@ pub struct Settings {
     pub routes: Vec<Arc<Route>>,
     /// How long and how often delivery is tried.
     pub queue: relay::Terms,
+    /// What TLS begins with, where there is TLS.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Octets of content that one shard may hold before messages go to the file workers in smaller pieces.
     pub message_memory: usize,
 }
@@ -166,6 +169,8 @@ struct Shard {
     slots: Rc<Slots>,
     listeners: RefCell<Vec<Rc<listener::Listener>>>,
     scratch: RefCell<Box<[u8]>>,
+    /// What TLS connections receive before it is opened, and send together.
+    sealed: RefCell<Box<[u8]>>,
     looks: stream::Looks,
     buffers: RefCell<Vec<Vec<u8>>>,
     held: Cell<usize>,
@@ -267,6 +272,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         slots: Slots::new(clock::now()),
         listeners: RefCell::default(),
         scratch: RefCell::new(vec![0; SCRATCH_WITH_CARRY].into_boxed_slice()),
+        sealed: RefCell::new(vec![0; tls::SEALED].into_boxed_slice()),
         looks: stream::Looks::default(),
         buffers: RefCell::default(),
         held: Cell::new(0),

@@ -192,7 +192,7 @@ impl Table {
 
 impl Slot {
     /// Tells the connection that it must look up; a graver alarm is never replaced by a lesser one.
-    fn raise(&self, alarm: Alarm) {
+    pub fn raise(&self, alarm: Alarm) {
         let gravity = |a: Alarm| match a {
             Alarm::Deadline => 0,
             Alarm::Drain => 1,

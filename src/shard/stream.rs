@@ -1,21 +1,25 @@
 //! Bytes in and out of one connection, with an ear for alarms.
 //!
-//! Promises: input goes straight into the shard's one buffer; a write that the peer does not take ends with the next alarm;
-//! nothing is allocated. Lives on its shard.
+//! Promises: input goes straight into the shard's one buffer, whether it comes plain or sealed; a write that the peer does not
+//! take ends with the next alarm; a plain connection allocates nothing. Lives on its shard.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncWrite, future};
 use glommio::net::TcpStream;
 use rustix::io::Errno;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
 
 use super::slots::{Alarm, Seat, Slot, Word};
+use super::tls::{HandshakeFailure, Look, Secured, Tls};
 use super::{Shard, listener};
 
 /// Octets read at once while commands are awaited; content fills the shard's whole buffer.
@@ -42,12 +46,50 @@ pub enum Wake {
 #[derive(Debug)]
 pub struct Stream {
     socket: TcpStream,
+    tls: Option<Box<Tls>>,
 }
 
 impl Stream {
     /// A connection as it comes from the network.
     pub fn plain(socket: TcpStream) -> Stream {
-        Stream { socket }
+        Stream { socket, tls: None }
+    }
+
+    /// Does the server's side of a TLS handshake, until `until` at the latest. `already` are octets of the peer that were read
+    /// with something else. The seat's deadline is the caller's again afterwards.
+    pub async fn upgrade_server(
+        &mut self,
+        shard: &Shard,
+        seat: &Seat,
+        config: &Arc<ServerConfig>,
+        already: &[u8],
+        until: Instant,
+    ) -> Result<(), HandshakeFailure> {
+        let mut tls = Box::new(Tls::server(config)?);
+        tls.handshake(&mut self.socket, shard, seat, already, until).await?;
+        self.tls = Some(tls);
+        Ok(())
+    }
+
+    /// Does the client's side, towards the server of that name.
+    #[allow(dead_code, reason = "for connections to next hops")]
+    pub async fn upgrade_client(
+        &mut self,
+        shard: &Shard,
+        seat: &Seat,
+        config: &Arc<ClientConfig>,
+        name: ServerName<'static>,
+        until: Instant,
+    ) -> Result<(), HandshakeFailure> {
+        let mut tls = Box::new(Tls::client(config, name)?);
+        tls.handshake(&mut self.socket, shard, seat, &[], until).await?;
+        self.tls = Some(tls);
+        Ok(())
+    }
+
+    /// What the handshake has agreed on; none on a plain connection.
+    pub fn secured(&self) -> Option<Secured> {
+        self.tls.as_ref().map(|tls| tls.secured())
     }
 
     /// The socket itself, for who has only a last word to say.
@@ -75,11 +117,23 @@ impl Stream {
             glommio::yield_if_needed().await;
         }
         loop {
-            if let Some(alarm) = readable(seat, &mut self.socket).await {
-                return Wake::Alarm(alarm);
+            match &mut self.tls {
+                Some(tls) if tls.holds_input() => {}
+                tls => {
+                    if let Some(tls) = tls {
+                        tls.rest();
+                    }
+                    if let Some(alarm) = readable(seat, &mut self.socket).await {
+                        return Wake::Alarm(alarm);
+                    }
+                }
             }
             if let Some(wake) = self.look(shard, carry, at_once) {
                 return wake;
+            }
+            if self.tls.is_some() {
+                // A peer that sends records with nothing in them gets its turn like the others.
+                future::yield_now().await;
             }
         }
     }
@@ -87,10 +141,25 @@ impl Stream {
     /// What the connection has, without waiting; none where it has nothing.
     fn look(&mut self, shard: &Shard, carry: &[u8], at_once: usize) -> Option<Wake> {
         let mut scratch = shard.scratch.borrow_mut();
-        let end = scratch.len().min(carry.len() + at_once);
+        let room = match self.tls {
+            Some(_) => scratch.len(),
+            None => at_once,
+        };
+        let end = scratch.len().min(carry.len() + room);
         let Some((front, space)) = scratch.get_mut(..end).and_then(|s| s.split_at_mut_checked(carry.len())) else {
             return Some(Wake::Broken);
         };
+        if let Some(tls) = &mut self.tls {
+            return match tls.look(&self.socket, shard, space, at_once) {
+                Look::Data(n) => {
+                    front.copy_from_slice(carry);
+                    Some(Wake::Data(front.len() + n))
+                }
+                Look::End => Some(Wake::End),
+                Look::Broken => Some(Wake::Broken),
+                Look::Nothing | Look::Empty => None,
+            };
+        }
         match listener::receive(&self.socket, space) {
             Ok(0) => Some(Wake::End),
             Ok(n) => {
@@ -124,18 +193,32 @@ impl Stream {
     }
 
     /// Sends octets; fails with `TimedOut` when an alarm is raised before the peer has taken them.
-    pub async fn send(&mut self, _shard: &Shard, seat: &Seat, octets: &[u8]) -> io::Result<()> {
-        push(&mut self.socket, seat.slot(), octets).await
+    pub async fn send(&mut self, shard: &Shard, seat: &Seat, octets: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => tls.send(&mut self.socket, shard, seat, octets).await,
+            None => push(&mut self.socket, seat.slot(), octets).await,
+        }
+    }
+
+    /// Whether octets that were taken care of still wait for a [`Stream::send`], be it of nothing.
+    pub fn wants_send(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
     /// Sends what can be sent at once without pushing it, so that the end of the connection travels in the same segment.
     /// Returns how many octets are taken care of; the rest is for [`Stream::send`].
-    pub fn send_more(&mut self, octets: &[u8]) -> usize {
-        listener::send_more(&self.socket, octets)
+    pub fn send_last(&mut self, octets: &[u8]) -> usize {
+        match &mut self.tls {
+            Some(tls) => tls.send_last(&self.socket, octets),
+            None => listener::send_more(&self.socket, octets),
+        }
     }
 
-    /// Says that nothing more will come from here. What the peer sends can still be read.
+    /// Says that nothing more will come from here. What the peer sends can still be read away with [`Stream::linger`].
     pub async fn shutdown(&mut self) {
+        if let Some(mut tls) = self.tls.take() {
+            tls.send_last(&self.socket, &[]);
+        }
         let _ = self.socket.shutdown(Shutdown::Write).await;
     }
 
@@ -153,7 +236,7 @@ impl Stream {
 
 /// Waits until there is something to read, the end included, or until an alarm. A read of no octets is how to wait without
 /// a buffer.
-async fn readable(seat: &Seat, socket: &mut TcpStream) -> Option<Alarm> {
+pub(super) async fn readable(seat: &Seat, socket: &mut TcpStream) -> Option<Alarm> {
     poll_fn(|cx| {
         if let Some(alarm) = seat.slot().take_alarm() {
             return Poll::Ready(Some(alarm));

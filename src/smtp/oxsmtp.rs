@@ -179,6 +179,9 @@ replies! {
     SendBinaryData          "354 Send binary data";
     /// The octets of XEXCH50 have been thrown away.
     BlobTaken               "250 2.0.0 XEXCH50 success";
+    // STARTTLS
+    /// The handshake may begin (RFC 3207 section 4).
+    StartTlsNow             "220 2.0.0 SMTP server ready";
     // Every other command
     /// A verb that this server does not know, or does not offer here.
     UnrecognizedCommand     "500 5.5.1 Unrecognized command";

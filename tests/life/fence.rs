@@ -136,6 +136,7 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
     let template = Template::parse(home.join("mail").to_str().unwrap()).unwrap();
     Settings {
         hostname: "mx.test".into(),
+        tls: None,
         policy: Policy {
             bindings: vec![Arc::new(Binding {
                 name: "mx".into(),
@@ -145,11 +146,13 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
                     edition,
                     limits,
                     offered: Offered::of(edition, &[], false),
+                    require_tls: false,
                     bare_newline: BareNewline::Refuse,
                 }),
                 clients: any,
                 proxy_from: NetworkSet::default(),
                 proxy_protocol: false,
+                implicit_tls: false,
                 connection_scope: 0,
                 rate_scope: 0,
                 resources: Arc::default(),

@@ -23,6 +23,9 @@ pub enum Step {
     Discard,
     /// The content is complete: take custody, then call [`Session::acknowledge`] or [`Session::refuse`].
     Commit,
+    /// Send the output, then do the server's side of a TLS handshake and call [`Session::secured`], or close. The input is
+    /// used up: what comes from now on is the handshake.
+    Handshake,
     /// Send the output; do not read before then (tarpit).
     Pause {
         /// When to call `advance` again.
