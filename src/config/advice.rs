@@ -3,7 +3,7 @@
 //!
 //! Promises: pure; a sentence each, on one line.
 
-use super::{Binding, BindingTls, Config, Destination, HopTls, Mechanism, Route};
+use super::{Binding, BindingTls, Config, Destination, Mechanism, Route};
 
 /// What is valid but probably not meant.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
@@ -139,19 +139,6 @@ pub(super) fn unsupported(config: &Config) -> Vec<String> {
             ));
         }
     }
-    for route in &config.routes {
-        if let Some(to) = route.to.iter().find(|to| matches!(to, Destination::Smtps(..))) {
-            all.push(format!(
-                "[[next_hop]] to = \"{to}\": this version does not speak TLS to a next hop yet"
-            ));
-        }
-        if route.username.is_some() {
-            all.push("[[next_hop]] username: this version does not authenticate to a next hop yet".to_owned());
-        }
-        if route.tls == HopTls::Required {
-            all.push("[[next_hop]] tls = \"required\": this version does not speak TLS to a next hop yet".to_owned());
-        }
-    }
     if config.fleet.is_some() {
         all.push("[fleet]: this version does not share its limits with other edges yet".to_owned());
     }
@@ -216,12 +203,6 @@ mod tests {
             ("[[binding]]\nauth = [\"NTLM\"]", "auth"),
             ("[[binding]]\nrequire_auth = true", "require_auth"),
             ("[[binding]]\nusers = [\"a\"]", "users"),
-            (
-                "[[next_hop]]\nto = [\"discard:\", \"smtps://h.example\"]",
-                "smtps://h.example:465",
-            ),
-            ("[[next_hop]]\nusername = \"u\"\npassword_file = \"p\"", "username"),
-            ("[[next_hop]]\ntls = \"required\"", "required"),
             ("[fleet]\nredis = \"redis://h\"", "[fleet]"),
         ] {
             let unsupported = read(text).unsupported();

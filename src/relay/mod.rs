@@ -10,4 +10,6 @@ pub mod queue;
 pub mod report;
 pub mod retry;
 
-pub use queue::{Action, Client, Delivery, Kind, Moment, NewGroup, NewMessage, Queue, Recovered, Refusal, Taker, Terms};
+pub use queue::{
+    Action, Client, Delivery, Kind, Moment, NewGroup, NewMessage, Queue, Recovered, Refusal, Taker, Terms,
+};

@@ -7,6 +7,7 @@ mod certificates;
 mod listening;
 mod panics;
 mod preflight;
+mod routes;
 mod settings;
 mod shards;
 mod spools;

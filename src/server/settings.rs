@@ -10,10 +10,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::certificates::{self, Certificates, Reading};
+use super::routes;
 use crate::config::{self, Config};
 use crate::control::{self, dns};
 use crate::log::{Level, Log};
-use crate::maildir::Template;
 use crate::policy::Policy;
 use crate::policy::admission::Access;
 use crate::policy::binding::Binding;
@@ -21,15 +21,11 @@ use crate::policy::dynamic_list::DynamicList;
 use crate::policy::network::NetworkSet;
 use crate::policy::resources::Low;
 use crate::policy::routing::{self, DomainSet, Recipients, Routing};
-use crate::relay;
 use crate::shard::Settings;
-use crate::shard::route::{Host, Route, Target};
-use crate::smtp::client::{self, Dialect, TlsUse};
+use crate::shard::route::Target;
 use crate::smtp::extension::{Extension, Offered};
 use crate::smtp::session::Terms;
 
-/// Messages of one route that a shard tries to deliver at once, of those for which no client waits.
-const ATTEMPTS: usize = 128;
 /// Groups of bindings that count connections together; the first one is that of all bindings without limits of their own.
 pub const SCOPES: usize = 64;
 
@@ -172,7 +168,7 @@ pub fn build(
     let mut routes = Vec::new();
     let mut disks = vec![config.data_dir.clone()];
     for configured in &config.routes {
-        let route = route(configured, config)?;
+        let route = routes::route(configured, config)?;
         disks.extend(route.targets.iter().filter_map(|target| match target {
             Target::Maildir(template) => Some(template.root().to_path_buf()),
             _ => None,
@@ -203,7 +199,7 @@ pub fn build(
         hostname: config.hostname.as_str().into(),
         policy,
         routes,
-        queue: queue(config),
+        queue: routes::queue(config),
         tls: certificates.as_ref().map(Reading::config),
         message_memory: usize::try_from(config.queue.memory).unwrap_or(usize::MAX) / shards.max(1),
     };
@@ -258,60 +254,6 @@ fn binding(config: &Config, binding: &config::Binding, room: u64, scopes: &mut S
     }
 }
 
-fn route(route: &config::Route, config: &Config) -> Result<Route, String> {
-    let terms = |dialect: Dialect, implicit_tls: bool| {
-        Arc::new(client::Terms {
-            dialect,
-            hello: config.hostname.as_str().into(),
-            tls: TlsUse::Off,
-            implicit_tls,
-            credentials: None,
-            timeouts: client::Timeouts::default(),
-        })
-    };
-    let server = |host: &config::Host, port: u16, terms| Target::Server {
-        host: match host {
-            config::Host::Address(address) => Host::Address(*address),
-            config::Host::Name(name) => Host::Name(name.as_str().into()),
-        },
-        port,
-        terms,
-    };
-    let targets = route.to.iter().map(|to| {
-        Ok(match to {
-            config::Destination::Maildir(template) => Target::Maildir(
-                Template::parse(template).map_err(|reason| format!("maildir:{template}: {reason}"))?,
-            ),
-            config::Destination::Discard => Target::Discard,
-            config::Destination::Smtp(host, port) => server(host, *port, terms(Dialect::Smtp, false)),
-            config::Destination::Smtps(host, port) => server(host, *port, terms(Dialect::Smtp, true)),
-            config::Destination::Lmtp(host, port) => server(host, *port, terms(Dialect::Lmtp, false)),
-            config::Destination::LmtpUnix(path) => Target::Local {
-                path: path.clone(),
-                terms: terms(Dialect::Lmtp, false),
-            },
-            config::Destination::Mx => Target::Exchangers {
-                terms: terms(Dialect::Smtp, false),
-            },
-        })
-    });
-    Ok(Route {
-        targets: targets.collect::<Result<_, String>>()?,
-        max_connections: route.max_connections,
-    })
-}
-
-/// How long and how often delivery is tried.
-fn queue(config: &Config) -> relay::Terms {
-    let queue = &config.queue;
-    relay::Terms {
-        retry: relay::retry::Schedule::new(queue.retry.clone()),
-        expire: queue.expire,
-        delay_notice: queue.delay_notice,
-        attempts: ATTEMPTS,
-    }
-}
-
 fn domains(names: &[String]) -> DomainSet {
     DomainSet::new(names.iter().map(String::as_str))
 }
@@ -320,6 +262,6 @@ fn networks(networks: &[config::Network]) -> NetworkSet {
     networks.iter().copied().collect()
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> String {
+pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> String {
     format!("cannot read {}: {error}", path.display())
 }

@@ -17,8 +17,8 @@ use crate::metrics::Metrics;
 use crate::policy::rate::RateTable;
 use crate::policy::tally::Tally;
 use crate::policy::tarpit::Owed;
-use crate::spool::directory::Directory;
 use crate::shard::{self, BoundSocket, Notice, Seed, Settings};
+use crate::spool::directory::Directory;
 
 /// Sources whose message rate is remembered for a minute, on each shard.
 const RATED_SOURCES: usize = 16 << 10;
@@ -69,7 +69,8 @@ impl Makings<'_> {
         let rates = RateTable::new(shards, RATED_SOURCES);
         let owed = Arc::new(Owed::new(OWED_CELLS));
         let (started, starts) = mpsc::channel();
-        for (index, ((sockets, inbox), directory)) in sockets.into_iter().zip(self.inboxes).zip(directories).enumerate() {
+        for (index, ((sockets, inbox), directory)) in sockets.into_iter().zip(self.inboxes).zip(directories).enumerate()
+        {
             let answers = inbox.clone();
             let seed = Seed {
                 index,

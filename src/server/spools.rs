@@ -25,7 +25,12 @@ pub fn create(data_dir: &Path, shards: usize) -> Result<Vec<Directory>, String> 
     (0..shards)
         .map(|_| directory::create(&path))
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("cannot make a spool in {}: {error}; who may: ls -ld {0}", path.display()))
+        .map_err(|error| {
+            format!(
+                "cannot make a spool in {}: {error}; who may: ls -ld {0}",
+                path.display()
+            )
+        })
 }
 
 /// Reads what earlier runs have left, and hands it to the shards.
@@ -34,13 +39,11 @@ pub fn take_up(data_dir: &Path, inboxes: Vec<Arc<Inbox<Notice>>>, log: Log) -> s
     if directories.is_empty() || inboxes.is_empty() {
         return Ok(());
     }
-    std::thread::Builder::new()
-        .name("recovery".into())
-        .spawn(move || {
-            for (directory, inbox) in directories.into_iter().zip(inboxes.iter().cycle()) {
-                read(directory, inbox, &log);
-            }
-        })?;
+    std::thread::Builder::new().name("recovery".into()).spawn(move || {
+        for (directory, inbox) in directories.into_iter().zip(inboxes.iter().cycle()) {
+            read(directory, inbox, &log);
+        }
+    })?;
     Ok(())
 }
 
@@ -51,7 +54,11 @@ fn read(directory: Directory, inbox: &Inbox<Notice>, log: &Log) {
         Ok(recovery) => recovery,
         Err(error) => {
             let fields: &[(&str, &dyn std::fmt::Display)] = &[("directory", &path.display()), ("error", &error)];
-            log.event(Level::Error, "a spool of an earlier run cannot be read and is left", fields);
+            log.event(
+                Level::Error,
+                "a spool of an earlier run cannot be read and is left",
+                fields,
+            );
             return;
         }
     };

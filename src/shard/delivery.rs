@@ -74,7 +74,11 @@ impl Message {
     pub fn begin(shard: &Shard, beginning: &Beginning<'_>) -> Message {
         let Beginning { session, now, .. } = *beginning;
         let id = shard.next_id(now);
-        let form = if session.is_chunked() { Form::Plain } else { Form::Dotted };
+        let form = if session.is_chunked() {
+            Form::Plain
+        } else {
+            Form::Dotted
+        };
         let way = match session.envelope() {
             None => Way::Nowhere,
             Some(envelope) if beginning.is_local() => beginning
@@ -250,7 +254,13 @@ impl Beginning<'_> {
             hello: self.session.hello_name().into(),
             user: None,
         };
-        Parcel::new(id, self.fields(shard, id, only), form, shard.unix_millis(self.now), origin)
+        Parcel::new(
+            id,
+            self.fields(shard, id, only),
+            form,
+            shard.unix_millis(self.now),
+            origin,
+        )
     }
 
     /// What this hop puts on top. `only` is the recipient, where there is one alone.

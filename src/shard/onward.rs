@@ -86,7 +86,13 @@ impl Shard {
     }
 
     /// A message whose content is complete and stands in `parcel` or in the spool.
-    pub(super) fn send_onward(self: &Rc<Self>, parcel: Rc<Parcel>, envelope: Envelope, groups: Vec<NewGroup>, client: Client) {
+    pub(super) fn send_onward(
+        self: &Rc<Self>,
+        parcel: Rc<Parcel>,
+        envelope: Envelope,
+        groups: Vec<NewGroup>,
+        client: Client,
+    ) {
         let message = NewMessage {
             id: parcel.id,
             envelope,
@@ -218,7 +224,9 @@ impl Shard {
     fn attempt(self: &Rc<Self>, id: QueueId, group: usize, recipients: &[u32]) {
         let found = {
             let queue = self.onward.queue.borrow();
-            queue.group(id, group).map(|(route, domain)| (route, domain.map(Box::from)))
+            queue
+                .group(id, group)
+                .map(|(route, domain)| (route, domain.map(Box::from)))
         };
         let Some((parcel, (number, domain))) = self.onward.parcel(id).zip(found) else {
             return;
@@ -234,7 +242,10 @@ impl Shard {
         let at = self.moment(clock::now());
         let places = job.recipients.iter().map(|place| *place as u32);
         let outcomes = places.zip(outcomes).collect();
-        self.onward.queue.borrow_mut().outcomes(job.parcel.id, job.group, taker, outcomes, at);
+        self.onward
+            .queue
+            .borrow_mut()
+            .outcomes(job.parcel.id, job.group, taker, outcomes, at);
         self.after_attempt(&job.parcel);
     }
 

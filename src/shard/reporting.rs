@@ -68,7 +68,11 @@ impl Shard {
             // Nothing could ever be done with it.
             self.lines
                 .borrow_mut()
-                .line(self.wall(now), Level::Warn, "no route leads to the sender of a message, who is told nothing")
+                .line(
+                    self.wall(now),
+                    Level::Warn,
+                    "no route leads to the sender of a message, who is told nothing",
+                )
                 .field("id", report.of.as_str())
                 .field("sender", report.to.as_str())
                 .done();

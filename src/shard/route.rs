@@ -17,6 +17,8 @@ pub struct Route {
     pub targets: Vec<Target>,
     /// Connections to one address of it, per shard.
     pub max_connections: usize,
+    /// How TLS towards it begins.
+    pub tls: Arc<rustls::ClientConfig>,
 }
 
 /// One URL of its `to`.
@@ -97,6 +99,8 @@ impl Route {
 
     /// Whether recipients of different domains are different deliveries.
     pub fn is_by_domain(&self) -> bool {
-        self.targets.iter().any(|target| matches!(target, Target::Exchangers { .. }))
+        self.targets
+            .iter()
+            .any(|target| matches!(target, Target::Exchangers { .. }))
     }
 }

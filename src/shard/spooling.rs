@@ -142,7 +142,11 @@ impl Shard {
                 self.act();
             }
             News::Poisoned { segment, failure, .. } => {
-                self.complain("a segment of the spool cannot be written and is left", Some(segment), &failure);
+                self.complain(
+                    "a segment of the spool cannot be written and is left",
+                    Some(segment),
+                    &failure,
+                );
             }
         }
     }
@@ -188,7 +192,10 @@ impl Shard {
         if verifier.finish() {
             Ok(octets)
         } else {
-            Err(io::Error::new(io::ErrorKind::InvalidData, "a checksum in the spool does not match"))
+            Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a checksum in the spool does not match",
+            ))
         }
     }
 

@@ -188,8 +188,14 @@ mod tests {
             Origin::Nonsense,
             Origin::Ours,
         ]);
-        (any::<(u16, u8, u16, u16)>(), "[ -~]{0,40}", origins, "[ -~]{0,20}", any::<u64>()).prop_map(
-            |((code, class, subject, detail), text, origin, hop, at)| Answer {
+        (
+            any::<(u16, u8, u16, u16)>(),
+            "[ -~]{0,40}",
+            origins,
+            "[ -~]{0,20}",
+            any::<u64>(),
+        )
+            .prop_map(|((code, class, subject, detail), text, origin, hop, at)| Answer {
                 reply: HopReply {
                     code,
                     status: EnhancedStatusCode::new(class, subject, detail),
@@ -198,14 +204,16 @@ mod tests {
                 },
                 hop: hop.into(),
                 at,
-            },
-        )
+            })
     }
 
     fn fate() -> impl Strategy<Value = Fate> {
         prop_oneof![
-            (any::<u16>(), any::<u64>(), prop::option::of(answer()))
-                .prop_map(|(attempts, due, last)| Fate::Waiting { attempts, due, last }),
+            (any::<u16>(), any::<u64>(), prop::option::of(answer())).prop_map(|(attempts, due, last)| Fate::Waiting {
+                attempts,
+                due,
+                last
+            }),
             Just(Fate::Settled),
             answer().prop_map(Fate::Failed),
             answer().prop_map(Fate::Relayed),

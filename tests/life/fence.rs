@@ -27,11 +27,11 @@ use postern::policy::tarpit::Owed;
 use postern::relay;
 use postern::shard::route::{Route, Target};
 use postern::shard::{self, Notice, Seed, Settings};
-use postern::spool::directory;
 use postern::smtp::extension::Offered;
 use postern::smtp::limits::Limits;
 use postern::smtp::session::Terms;
 use postern::smtp::{BareNewline, Edition, Role};
+use postern::spool::directory;
 
 use crate::client::Client;
 use crate::edge::{eventually, files};

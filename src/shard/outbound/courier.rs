@@ -34,7 +34,9 @@ pub(super) struct Bench {
 
 impl fmt::Debug for Bench {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bench").field("seat", &self.seat).finish_non_exhaustive()
+        f.debug_struct("Bench")
+            .field("seat", &self.seat)
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,6 +59,8 @@ pub(super) struct Courier {
     job: Option<Job>,
     /// No job is taken any more.
     leaving: bool,
+    /// TLS has failed, and the hop is to be tried once more without it.
+    without_tls: bool,
 }
 
 impl Courier {
@@ -66,7 +70,7 @@ impl Courier {
         let seat = shard.slots.seat(now + CONNECT_TIME);
         match connect(&seat, &peer.place).await {
             Ok(socket) => {
-                let client = Client::new(peer.terms.clone(), clock::now());
+                let client = Client::new(peer.terms_now(), clock::now());
                 let bench = Rc::new(Bench {
                     job: Cell::new(Some(job)),
                     seat,
@@ -80,6 +84,7 @@ impl Courier {
                     carry: Vec::new(),
                     job: None,
                     leaving: false,
+                    without_tls: false,
                 });
                 courier.serve().await;
             }
@@ -120,7 +125,7 @@ impl Courier {
                 Step::Ready => self.ready().await,
                 Step::Content => self.content().await,
                 Step::Done => self.done(),
-                Step::Handshake => self.client.lost("TLS is not to be had"),
+                Step::Handshake => self.secure().await,
                 Step::Close => break,
             }
             filled = self.load();
@@ -177,6 +182,23 @@ impl Courier {
         let result = self.stream.send(&self.shard, &self.bench.seat, output).await;
         output.clear();
         result
+    }
+
+    /// TLS, from our side.
+    async fn secure(&mut self) {
+        if let Err(error) = self.flush().await {
+            return self.client.lost(&error.to_string());
+        }
+        let (config, name) = self.peer.tls.clone();
+        let deadline = self.client.deadline().unwrap_or_else(clock::now);
+        let upgrade = self.stream.upgrade_client(&self.shard, &self.bench.seat, &config, name, deadline);
+        match Box::pin(upgrade).await {
+            Ok(()) => self.client.secured(clock::now()),
+            Err(failure) => {
+                self.without_tls = self.peer.gives_up_tls();
+                self.client.lost(&format!("TLS cannot be begun: {failure}"));
+            }
+        }
     }
 
     /// The hop takes another message: the next one, or a rest, or the end.
@@ -310,16 +332,20 @@ impl Courier {
         self.peer.close();
         let job = self.job.take().or_else(|| self.bench.job.take());
         match self.client.failure() {
+            Some(_) if self.without_tls => self.hand_back(job),
             Some(failure) if self.client.served() == 0 || failure.fault == Fault::Closing => {
                 self.shard.hop_failed(&self.peer, job, &failure.reply);
             }
-            _ => {
-                if let Some(job) = job {
-                    self.shard.dispatch_to(&self.peer, job);
-                }
-                self.shard.resume_peer(&self.peer);
-            }
+            _ => self.hand_back(job),
         }
+    }
+
+    /// A job that was not begun, and whoever waits, get another connection.
+    fn hand_back(&self, job: Option<Job>) {
+        if let Some(job) = job {
+            self.shard.dispatch_to(&self.peer, job);
+        }
+        self.shard.resume_peer(&self.peer);
     }
 }
 

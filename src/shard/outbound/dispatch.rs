@@ -5,16 +5,18 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+
+use rustls::pki_types::ServerName;
 
 use super::{Job, Peer, no_connection, ours};
 use crate::lookup::{Question, Resolved};
 use crate::relay::next_hop::{Health, Next};
 use crate::relay::{Kind, Taker};
-use crate::shard::route::{Host, Place, Target};
+use crate::shard::route::{Host, Place, Route, Target};
 use crate::shard::{Shard, clock};
 use crate::smtp::client::{Dialect, EnhancedStatusCode, HopReply, Offers, Origin, Outcome, Terms};
 use crate::smtp::extension::Extension;
@@ -71,7 +73,11 @@ impl Shard {
         match self.way(&mut job) {
             Way::To(peer) => self.dispatch_to(&peer, job),
             Way::Files(target) => self.spawn(move |shard| async move { shard.deliver_to_maildir(job, target).await }),
-            Way::Nowhere => self.settle_attempt(&job, &taken("discard:"), Outcome::Delivered(ours(250, 2, "thrown away"))),
+            Way::Nowhere => self.settle_attempt(
+                &job,
+                &taken("discard:"),
+                Outcome::Delivered(ours(250, 2, "thrown away")),
+            ),
             Way::Ask(question) => self.spawn(move |shard| async move {
                 shard.look_up(question).await;
                 shard.dispatch(job);
@@ -166,7 +172,7 @@ impl Shard {
                     equals,
                     Target::Server { terms, .. } | Target::Local { terms, .. } | Target::Exchangers { terms },
                 )),
-            ) => Way::To(self.hops.peer(&place, equals.name.as_ref(), terms, route.max_connections)),
+            ) => Way::To(self.hops.peer(&place, equals.name.as_ref(), terms, &route)),
             _ => Way::Over(no_connection("no next hop answers")),
         }
     }
@@ -242,7 +248,7 @@ impl Shard {
 }
 
 impl Hops {
-    fn peer(&self, place: &Place, name: Option<&Arc<str>>, terms: &Arc<Terms>, limit: usize) -> Rc<Peer> {
+    fn peer(&self, place: &Place, name: Option<&Arc<str>>, terms: &Arc<Terms>, route: &Route) -> Rc<Peer> {
         let key = PeerKey {
             place: place.clone(),
             terms: Arc::as_ptr(terms).addr(),
@@ -258,17 +264,33 @@ impl Hops {
             Some(name) => format!("{name}[{place}]"),
             None => place.to_string(),
         };
-        let peer = Peer::new(place.clone(), shown.into(), terms.clone(), limit);
+        let proves = server_name(place, name.map(|name| &**name));
+        let tls = (route.tls.clone(), proves);
+        let peer = Peer::new(place.clone(), shown.into(), terms.clone(), tls, route.max_connections);
         peers.insert(key, peer.clone());
         peer
     }
+}
+
+/// What a certificate of this hop has to name.
+fn server_name(place: &Place, name: Option<&str>) -> ServerName<'static> {
+    let named = name.and_then(|name| ServerName::try_from(name.to_owned()).ok());
+    named.unwrap_or_else(|| match place {
+        Place::Inet(address) => ServerName::from(address.ip()),
+        // Nobody but this host is there.
+        _ => ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    })
 }
 
 /// The address of an address literal (RFC 5321 section 4.1.3), which has no servers to look up.
 fn literal(domain: &str) -> Option<IpAddr> {
     let inside = domain.strip_prefix('[')?.strip_suffix(']')?;
     let ipv6 = inside.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("IPv6:"));
-    if ipv6 { inside.get(5..)?.parse().ok() } else { inside.parse().ok() }
+    if ipv6 {
+        inside.get(5..)?.parse().ok()
+    } else {
+        inside.parse().ok()
+    }
 }
 
 /// Somebody who is the end of the way.

@@ -58,7 +58,9 @@ impl Shard {
                 .filter_map(|at| envelope.recipients.get(*at))
                 .map(|recipient| &recipient.forward_path);
             let hostname = self.settings().hostname.clone();
-            plan.deliver(template, &envelope.reverse_path, recipients, &hostname, |_| parcel.fields.to_vec());
+            plan.deliver(template, &envelope.reverse_path, recipients, &hostname, |_| {
+                parcel.fields.to_vec()
+            });
         }
         let mut draft = Draft::new(plan);
         let last = match parcel.body() {

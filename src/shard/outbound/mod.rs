@@ -14,11 +14,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
 use super::Shard;
 use super::parcel::Parcel;
 use super::route::{Place, Route};
 use crate::relay::next_hop::Round;
-use crate::smtp::client::{EnhancedStatusCode, HopReply, Origin, Terms};
+use crate::smtp::client::{EnhancedStatusCode, HopReply, Origin, Terms, TlsUse};
 use courier::{Bench, Courier};
 
 pub(super) use dispatch::Hops;
@@ -44,7 +47,13 @@ pub(super) struct Job {
 
 impl Job {
     /// A group that has been nowhere yet.
-    pub fn new(parcel: Rc<Parcel>, group: usize, recipients: &[u32], route: Arc<Route>, domain: Option<Box<str>>) -> Job {
+    pub fn new(
+        parcel: Rc<Parcel>,
+        group: usize,
+        recipients: &[u32],
+        route: Arc<Route>,
+        domain: Option<Box<str>>,
+    ) -> Job {
         Job {
             parcel,
             group,
@@ -66,6 +75,10 @@ pub(super) struct Peer {
     pub name: Arc<str>,
     /// How to speak to it.
     pub terms: Arc<Terms>,
+    /// How TLS begins, and the name that the hop has to prove.
+    pub tls: (Arc<ClientConfig>, ServerName<'static>),
+    /// Its TLS does not work, and mail may go without.
+    pub clear: Cell<bool>,
     limit: usize,
     open: Cell<usize>,
     waiting: RefCell<VecDeque<Job>>,
@@ -73,16 +86,40 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(place: Place, name: Arc<str>, terms: Arc<Terms>, limit: usize) -> Rc<Peer> {
+    fn new(
+        place: Place,
+        name: Arc<str>,
+        terms: Arc<Terms>,
+        tls: (Arc<ClientConfig>, ServerName<'static>),
+        limit: usize,
+    ) -> Rc<Peer> {
         Rc::new(Peer {
             place,
             name,
             terms,
+            tls,
+            clear: Cell::new(false),
             limit: limit.max(1),
             open: Cell::new(0),
             waiting: RefCell::default(),
             resting: RefCell::default(),
         })
+    }
+
+    /// How to speak on a new connection: in the clear where TLS has failed and is no must.
+    fn terms_now(&self) -> Arc<Terms> {
+        if self.clear.get() {
+            let mut terms = Terms::clone(&self.terms);
+            terms.tls = TlsUse::Off;
+            return Arc::new(terms);
+        }
+        self.terms.clone()
+    }
+
+    /// TLS could not be begun. True where the hop is to be spoken to without it from now on.
+    fn gives_up_tls(&self) -> bool {
+        let optional = self.terms.tls == TlsUse::Opportunistic && !self.terms.implicit_tls;
+        optional && !self.clear.replace(true)
     }
 
     /// The next job in line.
