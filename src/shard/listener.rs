@@ -186,7 +186,7 @@ impl Shard {
     /// Admits a newcomer and gives it a session, or refuses it.
     fn welcome(self: &Rc<Self>, listener: &Listener, stream: TcpStream, peer: SocketAddr) {
         // A reply comes right behind what it answers and acknowledges it too (RFC 9293 section 3.8.6.3): no segment of its own.
-        let _ = rustix::net::sockopt::set_tcp_quickack(borrow(&stream), false);
+        quickack(&stream, false);
         let opened = clock::now();
         let settings = self.settings();
         let peer = SocketAddr::new(network::canonical(peer.ip()), peer.port());
@@ -363,6 +363,11 @@ pub(super) fn send_now(stream: &TcpStream, octets: &[u8], more: bool) -> Result<
 /// Receives what the socket has at once; `AGAIN` where it has nothing.
 pub(super) fn receive(stream: &TcpStream, space: &mut [u8]) -> Result<usize, Errno> {
     rustix::net::recv(borrow(stream), space, RecvFlags::DONTWAIT).map(|(n, _)| n)
+}
+
+/// Whether segments are acknowledged at once, or with what is sent next.
+pub(super) fn quickack(stream: &TcpStream, at_once: bool) {
+    let _ = rustix::net::sockopt::set_tcp_quickack(borrow(stream), at_once);
 }
 
 /// Whether the socket has something to receive: 0 is its end, `AGAIN` nothing yet.

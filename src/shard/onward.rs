@@ -329,7 +329,10 @@ impl Shard {
             .number("recipients", delivery.recipients.len() as u64)
             .field("status", delivery.status.as_str());
         if let Some(said) = &delivery.said {
-            line = line.field("hop", &*said.hop).display("reply", &said.reply);
+            if !said.hop.is_empty() {
+                line = line.field("hop", &*said.hop);
+            }
+            line = line.display("reply", &said.reply);
         }
         line.number("attempts", u64::from(delivery.attempts))
             .seconds("delay", delivery.delay)

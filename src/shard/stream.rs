@@ -72,7 +72,6 @@ impl Stream {
     }
 
     /// Does the client's side, towards the server of that name.
-    #[allow(dead_code, reason = "for connections to next hops")]
     pub async fn upgrade_client(
         &mut self,
         shard: &Shard,
@@ -190,6 +189,11 @@ impl Stream {
             Poll::Pending
         })
         .await
+    }
+
+    /// Acknowledges what was received without waiting for something to send.
+    pub fn acknowledge_now(&self) {
+        listener::quickack(&self.socket, true);
     }
 
     /// Sends octets; fails with `TimedOut` when an alarm is raised before the peer has taken them.

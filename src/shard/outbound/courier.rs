@@ -100,6 +100,11 @@ impl Courier {
         loop {
             let step = self.advance(filled);
             self.arm();
+            // Part of what was asked has been answered. A hop that sends each reply by itself waits for our acknowledgement
+            // before the next (Nagle's algorithm), which would be late without this.
+            if filled > 0 && step == Step::Read {
+                self.stream.acknowledge_now();
+            }
             match step {
                 Step::Read => {
                     if let Err(error) = self.flush().await {
@@ -191,7 +196,9 @@ impl Courier {
         }
         let (config, name) = self.peer.tls.clone();
         let deadline = self.client.deadline().unwrap_or_else(clock::now);
-        let upgrade = self.stream.upgrade_client(&self.shard, &self.bench.seat, &config, name, deadline);
+        let upgrade = self
+            .stream
+            .upgrade_client(&self.shard, &self.bench.seat, &config, name, deadline);
         match Box::pin(upgrade).await {
             Ok(()) => self.client.secured(clock::now()),
             Err(failure) => {

@@ -133,7 +133,10 @@ impl Shard {
             && let Some(first) = outcomes.first()
         {
             let reply = first.reply().clone();
-            self.hops.health.borrow_mut().is_silent(&peer.place, clock::now());
+            // A connection that broke in the middle of a message may be the message's doing: others may still go there.
+            if !matches!(reply.origin, Origin::Lost { .. }) {
+                self.hops.health.borrow_mut().is_silent(&peer.place, clock::now());
+            }
             return self.try_elsewhere(job, reply);
         }
         let kind = match peer.terms.dialect {
