@@ -347,6 +347,7 @@ impl Wires {
         limits.tarpit = std::time::Duration::ZERO;
         let offered = Offered::of(edition, off, false);
         let terms = Terms {
+            require_tls: false,
             hostname: "hub.test".into(),
             edition,
             limits,

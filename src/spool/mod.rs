@@ -118,9 +118,9 @@ impl Spool {
         let mut messages = 0;
         for (id, mut entry) in adopted.entries {
             entry.directory = directory;
-            if !self.index.contains_key(&id) {
+            if let std::collections::hash_map::Entry::Vacant(place) = self.index.entry(id) {
                 messages += 1;
-                self.index.insert(id, entry);
+                place.insert(entry);
             }
         }
         log.resume(adopted.seals, messages, &self.index);

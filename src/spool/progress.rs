@@ -7,7 +7,7 @@ use super::code::{Reader, number, octets};
 use crate::smtp::client::{EnhancedStatusCode, HopReply, Origin};
 
 /// What is left to do for a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// One for each recipient, in the order of the envelope.
     pub recipients: Vec<Fate>,

@@ -15,8 +15,11 @@ pub(super) fn encode<'a>(living: impl Iterator<Item = (u64, Option<&'a [u8]>)>) 
     out
 }
 
+/// A message that lives, and how far its delivery has come.
+pub(super) type Living = (u64, Option<Box<[u8]>>);
+
 /// None where the octets are no summary.
-pub(super) fn decode(octets: &[u8]) -> Option<Vec<(u64, Option<Box<[u8]>>)>> {
+pub(super) fn decode(octets: &[u8]) -> Option<Vec<Living>> {
     let mut rest = Reader::new(octets);
     let mut living = Vec::new();
     while !rest.is_empty() {
