@@ -30,6 +30,7 @@ fn terms() -> Arc<Terms> {
         edition,
         limits: Limits::of(role),
         offered: Offered::of(edition, &[], false),
+        require_tls: false,
         bare_newline: BareNewline::Refuse,
     })
 }

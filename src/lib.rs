@@ -11,6 +11,7 @@ pub mod log;
 pub mod lookup;
 pub mod metrics;
 pub mod timer;
+pub mod tls;
 
 pub mod policy;
 

@@ -56,6 +56,20 @@ table! { Counter: "A number that only grows.";
         /// It was delivered here.
         AcknowledgedDelivered r#"custody="delivered""#
     }
+    "postern_tls_handshakes_total" "TLS handshakes with clients, by version and what came of them." {
+        /// With a signature.
+        Tls13Full r#"result="full",version="1.3""#,
+        /// With keys of an earlier session.
+        Tls13Resumed r#"result="resumed",version="1.3""#,
+        /// With a signature.
+        Tls12Full r#"result="full",version="1.2""#,
+        /// With keys of an earlier session.
+        Tls12Resumed r#"result="resumed",version="1.2""#,
+        /// The client went away or broke the protocol, or there was nothing to agree on.
+        TlsFailed r#"result="failed",version="none""#,
+        /// It took too long.
+        TlsTimedOut r#"result="timed_out",version="none""#
+    }
     "postern_session_panics_total" "Sessions ended by a defect of this program." { SessionPanics "" }
     "postern_accept_errors_total" "Connections that the system could not hand over." { AcceptErrors "" }
     "postern_questions_refused_total" "Look-ups skipped because too many were waiting." { QuestionsRefused "" }

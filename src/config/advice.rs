@@ -3,7 +3,7 @@
 //!
 //! Promises: pure; a sentence each, on one line.
 
-use super::{Binding, BindingTls, Config, Destination, HopTls, Mechanism, Route};
+use super::{Binding, BindingTls, Config, Destination, Mechanism, Route};
 
 /// What is valid but probably not meant.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
@@ -123,10 +123,6 @@ fn takes(route: &Route, domain: &str) -> bool {
 /// What `serve` cannot do yet.
 pub(super) fn unsupported(config: &Config) -> Vec<String> {
     let mut all = Vec::new();
-    if config.tls.is_some() {
-        // The keys of bindings that need it are valid only beside it.
-        all.push("[tls]: this version does not speak TLS yet".to_owned());
-    }
     if config.auth.is_some() {
         all.push("[auth]: this version does not authenticate clients yet".to_owned());
     }
@@ -141,22 +137,6 @@ pub(super) fn unsupported(config: &Config) -> Vec<String> {
                 "binding \"{}\": {key}: this version does not authenticate clients yet",
                 binding.name
             ));
-        }
-    }
-    for route in &config.routes {
-        let relays = |to: &&Destination| !matches!(to, Destination::Maildir(_) | Destination::Discard);
-        if let Some(to) = route.to.iter().find(relays) {
-            all.push(format!(
-                "[[next_hop]] to = \"{to}\": this version delivers to maildir: and discard: only, so far"
-            ));
-        } else if route.to.len() > 1 {
-            all.push("[[next_hop]] with several destinations: this version takes one for each route so far".to_owned());
-        }
-        if route.username.is_some() {
-            all.push("[[next_hop]] username: this version does not authenticate to a next hop yet".to_owned());
-        }
-        if route.tls == HopTls::Required {
-            all.push("[[next_hop]] tls = \"required\": this version does not speak TLS yet".to_owned());
         }
     }
     if config.fleet.is_some() {
@@ -219,21 +199,10 @@ mod tests {
     #[test]
     fn what_serve_cannot_do_yet_is_said_by_name() {
         for (text, word) in [
-            ("[tls]\nself_signed = true", "[tls]"),
             ("[auth]\nusers = \"u\"", "[auth]"),
             ("[[binding]]\nauth = [\"NTLM\"]", "auth"),
             ("[[binding]]\nrequire_auth = true", "require_auth"),
             ("[[binding]]\nusers = [\"a\"]", "users"),
-            (
-                "[[next_hop]]\nto = [\"discard:\", \"smtp://h.example\"]",
-                "smtp://h.example:25",
-            ),
-            (
-                "[[next_hop]]\nto = [\"discard:\", \"maildir:m\"]",
-                "several destinations",
-            ),
-            ("[[next_hop]]\nusername = \"u\"\npassword_file = \"p\"", "username"),
-            ("[[next_hop]]\ntls = \"required\"", "required"),
             ("[fleet]\nredis = \"redis://h\"", "[fleet]"),
         ] {
             let unsupported = read(text).unsupported();

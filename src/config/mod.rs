@@ -39,6 +39,9 @@ address = ["127.0.0.1:2525"]
 
 [domains]
 accepted = ["*"]
+
+[tls]
+self_signed = true
 "#;
 
 /// Octets of a configuration file: far above any real one, so that `--config /dev/zero` ends.

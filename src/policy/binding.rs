@@ -24,6 +24,8 @@ pub struct Binding {
     pub proxy_from: NetworkSet,
     /// Whether those peers must send a PROXY header first.
     pub proxy_protocol: bool,
+    /// Whether TLS begins with the connection (RFC 8314 section 3.3).
+    pub implicit_tls: bool,
     /// The counters that its connections share with the other bindings, or its own where it sets its own limits.
     pub connection_scope: usize,
     /// The same for message rates.

@@ -74,6 +74,14 @@ impl Routing {
         }
     }
 
+    /// The index of the route by which mail for `path` goes, whoever sends it.
+    pub fn route_of(&self, path: &ForwardPath) -> Option<usize> {
+        match path {
+            ForwardPath::Postmaster => self.route(&self.hostname),
+            ForwardPath::Mailbox(mailbox) => self.route(&mailbox.domain_key()),
+        }
+    }
+
     fn route(&self, domain: &str) -> Option<usize> {
         self.routes.iter().position(|route| route.contains(domain))
     }

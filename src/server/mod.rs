@@ -3,11 +3,14 @@
 //! Promises: the only place that knows everybody; what goes wrong at start is one sentence with the command that mends it;
 //! an invalid configuration at a reload changes nothing. Lives on the main thread.
 
+mod certificates;
 mod listening;
 mod panics;
 mod preflight;
+mod routes;
 mod settings;
 mod shards;
+mod spools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +33,7 @@ use crate::policy::resources::Floor;
 use crate::shard::{Notice, Settings};
 use crate::smtp::Role;
 
+use certificates::Certificates;
 use listening::Listening;
 use settings::{List, Scopes};
 use shards::Makings;
@@ -60,6 +64,7 @@ struct Server {
     status: Arc<ArcSwap<Status>>,
     scopes: Scopes,
     lists: Vec<List>,
+    certificates: Option<Certificates>,
     listening: Listening,
     control: Control,
     heartbeats: Arc<Heartbeats>,
@@ -104,9 +109,11 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
     let shards = if config.shards == 0 { cores.len() } else { config.shards };
     let metrics = Metrics::new(shards);
     let mut scopes = Scopes::default();
-    let built = settings::build(&config, room(&config, files, shards, log)?, shards, &mut scopes, log)?;
+    let room = room(&config, files, shards, log)?;
+    let built = settings::build(&config, None, room, shards, &mut scopes, log)?;
     sample(&built.settings, sampler::sample_once(&built.control.disks), log);
     let pool = file_workers(&config, log)?;
+    let certificates = built.certificates.map(certificates::Reading::show);
     let mut listening = Listening::default();
     let sockets = listening.open(&config, shards, log)?;
     let admin = config.admin.map(control::http::bind).transpose()?;
@@ -137,6 +144,7 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
     })
     .map_err(|error| format!("cannot start the control thread: {error}"))?;
 
+    let directories = spools::create(&config.data_dir, shards)?;
     let makings = Makings {
         cores: &cores,
         settings: &built.settings,
@@ -149,7 +157,9 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
         heartbeats: &heartbeats,
         epoch,
     };
-    makings.start(sockets, &tell)?;
+    makings.start(sockets, directories, &tell)?;
+    spools::take_up(&config.data_dir, inboxes.clone(), log.clone())
+        .map_err(|error| format!("cannot read the spool in {}: {error}", config.data_dir.display()))?;
     panics::shards_run();
     listening.announce(log);
     log.ready();
@@ -164,6 +174,7 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
         status,
         scopes,
         lists: built.lists,
+        certificates,
         listening,
         control,
         heartbeats,
@@ -289,7 +300,7 @@ impl Server {
                         );
                     }
                 },
-                Ok(Happening::FileChanged(path)) => self.read_list(&path),
+                Ok(Happening::FileChanged(path)) => self.read_file(&path),
                 Ok(Happening::Signal(Signal::Stop)) => return self.drain(ExitCode::SUCCESS),
                 Ok(Happening::Signal(Signal::StopNow)) | Err(_) => {
                     self.tell_all(|| Notice::Stop);
@@ -365,7 +376,15 @@ impl Server {
             .store(Arc::new(self.listening.status(&self.config, self.inboxes.len(), phase)));
     }
 
-    fn read_list(&self, path: &std::path::Path) {
+    fn read_file(&self, path: &std::path::Path) {
+        let certificates = self.certificates.as_ref();
+        if let Some(Err(reason)) = certificates.and_then(|c| c.read_again(path, &self.log)) {
+            self.log.event(
+                Level::Error,
+                "a certificate cannot be used, the old one stays",
+                &[("reason", &reason)],
+            );
+        }
         for list in self.lists.iter().filter(|list| list.path() == path) {
             if let Err(reason) = list.read(&self.log) {
                 self.log.event(
@@ -389,7 +408,8 @@ impl Server {
         }
         let shards = self.inboxes.len();
         let room = room(&config, self.files, shards, &self.log)?;
-        let built = settings::build(&config, room, shards, &mut self.scopes, &self.log)?;
+        let in_use = self.certificates.as_ref();
+        let built = settings::build(&config, in_use, room, shards, &mut self.scopes, &self.log)?;
         sample(&built.settings, sampler::sample_once(&built.control.disks), &self.log);
         let mut listening = self.listening.clone();
         let change = listening.change(&config, shards)?;
@@ -400,6 +420,8 @@ impl Server {
             self.log
                 .event(Level::Warn, "a change of this key takes a restart", &[("key", &key)]);
         }
+        // From here on nothing can fail.
+        self.certificates = built.certificates.map(certificates::Reading::show);
         self.log.set_level(level(config.log.level));
         for (inbox, sockets) in self.inboxes.iter().zip(change.sockets) {
             inbox.send(Notice::Reload {

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::certificates::{self, Certificates, Reading};
+use super::routes;
 use crate::config::{self, Config};
 use crate::control::{self, dns};
 use crate::log::{Level, Log};
-use crate::maildir::Template;
 use crate::policy::Policy;
 use crate::policy::admission::Access;
 use crate::policy::binding::Binding;
@@ -20,7 +21,8 @@ use crate::policy::dynamic_list::DynamicList;
 use crate::policy::network::NetworkSet;
 use crate::policy::resources::Low;
 use crate::policy::routing::{self, DomainSet, Recipients, Routing};
-use crate::shard::{Destination, Settings};
+use crate::shard::Settings;
+use crate::shard::route::Target;
 use crate::smtp::extension::{Extension, Offered};
 use crate::smtp::session::Terms;
 
@@ -128,6 +130,8 @@ pub struct Built {
     pub control: control::Settings,
     /// Read already; to be read again when their files change.
     pub lists: Vec<List>,
+    /// The same, and not on show yet.
+    pub certificates: Option<Reading>,
 }
 
 /// Builds the settings of a configuration for `shards` shards and at most `room` connections.
@@ -135,7 +139,14 @@ pub struct Built {
 /// # Errors
 ///
 /// A sentence that names what cannot be used.
-pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log: &Log) -> Result<Built, String> {
+pub fn build(
+    config: &Config,
+    in_use: Option<&Certificates>,
+    room: u64,
+    shards: usize,
+    scopes: &mut Scopes,
+    log: &Log,
+) -> Result<Built, String> {
     let mut lists = Vec::new();
     let dynamic = Arc::new(ArcSwap::from_pointee(DynamicList::default()));
     if let Some(path) = &config.access.block_dynamic {
@@ -147,18 +158,22 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
         known
     });
     // Looked at before they are read: what changes meanwhile is seen to have changed.
-    let watched = control::files::look(lists.iter().map(|list| list.path().to_path_buf()).collect());
+    let mut files: Vec<_> = lists.iter().map(|list| list.path().to_path_buf()).collect();
+    files.extend(certificates::files(config));
+    let watched = control::files::look(files);
     for list in &lists {
         list.read(log)?;
     }
-    let mut destinations = Vec::new();
+    let certificates = Reading::of(config, in_use, log)?;
+    let mut routes = Vec::new();
     let mut disks = vec![config.data_dir.clone()];
-    for route in &config.routes {
-        let destination = destination(route)?;
-        if let Destination::Maildir(template) = &destination {
-            disks.push(template.root().to_path_buf());
-        }
-        destinations.push(destination);
+    for configured in &config.routes {
+        let route = routes::route(configured, config)?;
+        disks.extend(route.targets.iter().filter_map(|target| match target {
+            Target::Maildir(template) => Some(template.root().to_path_buf()),
+            _ => None,
+        }));
+        routes.push(Arc::new(route));
     }
     let policy = Policy {
         bindings: config
@@ -183,7 +198,9 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
     let settings = Settings {
         hostname: config.hostname.as_str().into(),
         policy,
-        destinations,
+        routes,
+        queue: routes::queue(config),
+        tls: certificates.as_ref().map(Reading::config),
         message_memory: usize::try_from(config.queue.memory).unwrap_or(usize::MAX) / shards.max(1),
     };
     let control = control::Settings {
@@ -199,6 +216,7 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
         settings: Arc::new(settings),
         control,
         lists,
+        certificates,
     })
 }
 
@@ -210,6 +228,7 @@ fn binding(config: &Config, binding: &config::Binding, room: u64, scopes: &mut S
         .iter()
         .filter_map(|word| Extension::parse_keyword(word))
         .collect();
+    let starttls = binding.tls == config::BindingTls::StartTls && !off.contains(&Extension::StartTls);
     let own_connections = binding.own_connections || binding.own_connections_per_source;
     Binding {
         name: binding.name.as_str().into(),
@@ -218,26 +237,20 @@ fn binding(config: &Config, binding: &config::Binding, room: u64, scopes: &mut S
             hostname: config.hostname.as_str().into(),
             edition: config.edition,
             limits,
-            offered: Offered::of(config.edition, &off, binding.xexch50),
+            offered: match Offered::of(config.edition, &off, binding.xexch50) {
+                offered if starttls => offered.with(Extension::StartTls),
+                offered => offered,
+            },
+            require_tls: binding.require_tls,
             bare_newline: binding.bare_newline,
         }),
         clients: networks(&binding.clients),
         proxy_from: networks(&binding.proxy_from),
         proxy_protocol: binding.proxy_protocol,
+        implicit_tls: binding.tls == config::BindingTls::Implicit,
         connection_scope: scopes.of(&binding.name, own_connections),
         rate_scope: scopes.of(&binding.name, binding.own_rate),
         resources: scopes.resources.entry(binding.name.clone()).or_default().clone(),
-    }
-}
-
-fn destination(route: &config::Route) -> Result<Destination, String> {
-    match route.to.first() {
-        Some(config::Destination::Maildir(template)) => {
-            let template = Template::parse(template).map_err(|reason| format!("maildir:{template}: {reason}"))?;
-            Ok(Destination::Maildir(template))
-        }
-        Some(config::Destination::Discard) => Ok(Destination::Discard),
-        _ => Err("a next hop other than maildir: and discard: is not supported yet".into()),
     }
 }
 
@@ -249,6 +262,6 @@ fn networks(networks: &[config::Network]) -> NetworkSet {
     networks.iter().copied().collect()
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> String {
+pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> String {
     format!("cannot read {}: {error}", path.display())
 }

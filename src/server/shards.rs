@@ -18,6 +18,7 @@ use crate::policy::rate::RateTable;
 use crate::policy::tally::Tally;
 use crate::policy::tarpit::Owed;
 use crate::shard::{self, BoundSocket, Notice, Seed, Settings};
+use crate::spool::directory::Directory;
 
 /// Sources whose message rate is remembered for a minute, on each shard.
 const RATED_SOURCES: usize = 16 << 10;
@@ -56,14 +57,20 @@ impl Makings<'_> {
     /// # Errors
     ///
     /// The sentence for the operator.
-    pub fn start(&self, sockets: Vec<Vec<BoundSocket>>, tell: &Sender<Happening>) -> Result<(), String> {
+    pub fn start(
+        &self,
+        sockets: Vec<Vec<BoundSocket>>,
+        directories: Vec<Directory>,
+        tell: &Sender<Happening>,
+    ) -> Result<(), String> {
         let shards = self.inboxes.len();
         let connections = usize::try_from(self.most_connections).unwrap_or(usize::MAX);
         let tally = Tally::new(shards, connections.min(TALLY_MOST), SCOPES);
         let rates = RateTable::new(shards, RATED_SOURCES);
         let owed = Arc::new(Owed::new(OWED_CELLS));
         let (started, starts) = mpsc::channel();
-        for (index, (sockets, inbox)) in sockets.into_iter().zip(self.inboxes).enumerate() {
+        for (index, ((sockets, inbox), directory)) in sockets.into_iter().zip(self.inboxes).zip(directories).enumerate()
+        {
             let answers = inbox.clone();
             let seed = Seed {
                 index,
@@ -85,6 +92,7 @@ impl Makings<'_> {
                 lines: self.log.buffer(),
                 metrics: self.metrics.clone(),
                 heartbeats: self.heartbeats.clone(),
+                directory,
                 epoch: self.epoch,
             };
             let thread = shard::start(seed, started.clone())

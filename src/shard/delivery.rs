@@ -1,29 +1,24 @@
-//! From content to custody: gathers a message in memory, hands it to the file workers, piece by piece when it is large.
+//! From content to custody: gathers a message in memory, hands it to the file workers or to the spool, piece by piece when it is
+//! large, or keeps it whole for its next hops.
 //!
 //! Promises: a message holds at most one piece here and one with the workers, and pieces are small when the shard's
 //! memory for them runs short; nothing is allocated by a declared size. Lives on its shard.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Shard;
+use super::parcel::{Origin, Parcel};
+use super::route::Target;
+use super::{Settings, Shard};
 use crate::lookup::Ticket;
-use crate::maildir::{self, Draft, Failure, Form, Plan, ReplyTo, Request, Template};
-use crate::smtp::BareNewline;
+use crate::maildir::{self, Draft, Failure, Plan, ReplyTo, Request};
 use crate::smtp::envelope::Envelope;
 use crate::smtp::path::ForwardPath;
 use crate::smtp::received::{self, Trace};
 use crate::smtp::session::Session;
-use crate::spool::QueueId;
-
-/// Where a route leads.
-#[derive(Debug)]
-pub enum Destination {
-    /// Into one Maildir, or one for each recipient.
-    Maildir(Template),
-    /// Nowhere.
-    Discard,
-}
+use crate::smtp::{BareNewline, Form};
+use crate::spool::{Content, QueueId};
 
 /// Octets of content after which a piece goes to the workers.
 const PIECE: usize = 256 << 10;
@@ -40,55 +35,84 @@ pub struct Message {
     pub id: QueueId,
     /// When its content began.
     pub begun: Instant,
-    /// Where it is written to; none where there is nothing to write, or while the workers have it.
-    draft: Option<Draft>,
+    way: Way,
     buffer: Vec<u8>,
+    /// Octets above 127 have come.
+    eight_bit: bool,
     /// Why a piece could not be written: the message will be refused at its end.
     pub failure: Option<Failure>,
 }
 
+/// What becomes of the content.
+#[derive(Debug)]
+enum Way {
+    /// It is thrown away.
+    Nowhere,
+    /// It is written to files; none while the workers have them.
+    Files(Option<Draft>),
+    /// It goes to next hops, out of memory or out of the spool.
+    Onward(Rc<Parcel>),
+}
+
+/// What is known of a message when its content begins.
+#[derive(Debug)]
+pub struct Beginning<'a> {
+    /// Whose message it is.
+    pub session: &'a Session,
+    /// The name of the session.
+    pub session_id: QueueId,
+    /// By whose routes it goes.
+    pub settings: &'a Settings,
+    /// The route of each recipient.
+    pub routes: &'a [usize],
+    /// When it begins.
+    pub now: Instant,
+}
+
 impl Message {
-    /// A message whose content begins now. `routes` has the route of each recipient.
-    pub fn begin(shard: &Shard, session: &Session, routes: &[usize], normalise: bool, now: Instant) -> Message {
+    /// A message whose content begins now.
+    pub fn begin(shard: &Shard, beginning: &Beginning<'_>) -> Message {
+        let Beginning { session, now, .. } = *beginning;
         let id = shard.next_id(now);
-        let draft = session.envelope().and_then(|envelope| {
-            let form = if session.is_chunked() {
-                Form::Plain
-            } else {
-                Form::Dotted
-            };
-            plan(
-                shard,
-                session,
-                envelope,
-                routes,
-                Plan::new(id.as_str(), form, normalise),
-                now,
-            )
-        });
-        let buffer = if draft.is_some() {
-            shard.spare_buffer()
+        let form = if session.is_chunked() {
+            Form::Plain
         } else {
-            Vec::new()
+            Form::Dotted
+        };
+        let way = match session.envelope() {
+            None => Way::Nowhere,
+            Some(envelope) if beginning.is_local() => beginning
+                .plan(shard, id, envelope, form)
+                .map_or(Way::Nowhere, |draft| Way::Files(Some(draft))),
+            Some(envelope) => Way::Onward(beginning.parcel(shard, id, envelope, form)),
+        };
+        let buffer = match way {
+            Way::Nowhere => Vec::new(),
+            _ => shard.spare_buffer(),
         };
         Message {
             id,
             begun: now,
-            draft,
+            way,
             buffer,
+            eight_bit: false,
             failure: None,
         }
     }
 
     /// Takes content. Where every route throws mail away, nothing is kept.
     pub fn store(&mut self, shard: &Shard, octets: &[u8]) {
-        if self.draft.is_some() {
-            self.buffer.extend_from_slice(octets);
-            shard.hold(octets.len());
+        match &self.way {
+            Way::Nowhere => return,
+            Way::Files(None) => return,
+            Way::Files(Some(_)) => {}
+            Way::Onward(_) => self.eight_bit |= !octets.is_ascii(),
         }
+        self.buffer.extend_from_slice(octets);
+        shard.hold(octets.len());
     }
 
-    /// Whether a piece should go to the workers before more is read.
+    /// Whether a piece should leave memory before more is read.
     pub fn has_a_piece(&self, shard: &Shard) -> bool {
         self.buffer.len()
             >= if shard.is_short_of_memory() {
@@ -98,9 +122,17 @@ impl Message {
             }
     }
 
-    /// Whether custody has to be waited for: there is something to write, or writing has failed.
-    pub fn is_to_be_written(&self) -> bool {
-        self.draft.is_some() || self.failure.is_some()
+    /// Whether custody has to be waited for: there is something to write or to send, or writing has failed.
+    pub fn is_to_be_waited_for(&self) -> bool {
+        !matches!(self.way, Way::Nowhere | Way::Files(None)) || self.failure.is_some()
+    }
+
+    /// Whether it goes to next hops.
+    pub fn parcel(&self) -> Option<&Rc<Parcel>> {
+        match &self.way {
+            Way::Onward(parcel) => Some(parcel),
+            _ => None,
+        }
     }
 
     /// Sends the piece; answered by `Done::Appended`. False where there is nothing to write.
@@ -115,21 +147,58 @@ impl Message {
 
     /// The draft is back from the workers, with an emptied buffer.
     pub fn resume(&mut self, draft: Draft, buffer: Vec<u8>) {
-        self.draft = Some(draft);
+        self.way = Way::Files(Some(draft));
         self.buffer = buffer;
     }
 
-    /// Removes what was written so far. The message is refused or its client is gone.
-    pub fn abandon(mut self, shard: &Shard) {
-        shard.release(self.buffer.len());
-        if let Some(draft) = self.draft.take() {
-            shard.abandon(draft);
+    /// Moves what is in memory into the spool, whose record begins with the first piece.
+    pub fn spool(&mut self, shard: &Shard, envelope: &Envelope, ticket: Ticket) {
+        let Way::Onward(parcel) = &self.way else {
+            return;
+        };
+        if !parcel.is_in_spool() {
+            shard.arriving.borrow_mut().insert(self.id, ticket);
+            shard.begin_record(parcel, envelope);
         }
-        shard.keep_buffer(std::mem::take(&mut self.buffer));
+        shard.spool.borrow_mut().append(self.id, &self.buffer);
+        shard.release(self.buffer.len());
+        self.buffer.clear();
+    }
+
+    /// The content is complete: from here on the parcel is all there is of it. The memory that it holds stays counted.
+    pub fn complete(&mut self, shard: &Shard, session: &Session) -> Option<Rc<Parcel>> {
+        let Way::Onward(parcel) = std::mem::replace(&mut self.way, Way::Nowhere) else {
+            return None;
+        };
+        let content = Content {
+            eight_bit: self.eight_bit,
+            bare_newline: session.has_bare_newline(),
+        };
+        shard.arriving.borrow_mut().remove(&self.id);
+        let body = (!parcel.is_in_spool()).then(|| std::mem::take(&mut self.buffer));
+        parcel.complete(content, session.content_size(), body);
+        Some(parcel)
+    }
+
+    /// Removes what was written so far. The message is refused or its client is gone.
+    pub fn abandon(self, shard: &Shard) {
+        shard.release(self.buffer.len());
+        match self.way {
+            Way::Files(Some(draft)) => shard.abandon(draft),
+            Way::Onward(parcel) if parcel.is_in_spool() => {
+                shard.arriving.borrow_mut().remove(&self.id);
+                shard.spool.borrow_mut().abandon(self.id);
+            }
+            _ => {}
+        }
+        shard.keep_buffer(self.buffer);
     }
 
     fn submit(&mut self, shard: &Shard, ticket: Ticket, request: fn(Draft, Vec<u8>) -> Request) -> bool {
-        let Some(draft) = self.draft.take() else {
+        let Way::Files(draft) = &mut self.way else {
+            return false;
+        };
+        let Some(draft) = draft.take() else {
             return false;
         };
         shard.release(self.buffer.len());
@@ -138,51 +207,77 @@ impl Message {
     }
 }
 
-/// The files of the message: those of each route, with the Received field that this hop adds.
-fn plan(
-    shard: &Shard,
-    session: &Session,
-    envelope: &Envelope,
-    routes: &[usize],
-    mut plan: Plan,
-    now: Instant,
-) -> Option<Draft> {
-    let settings = shard.settings();
-    let date = shard.date(now);
-    let queue_id = plan.queue_id.clone();
-    for (route, destination) in settings.destinations.iter().enumerate() {
-        let Destination::Maildir(template) = destination else {
-            continue;
-        };
-        let theirs = || {
-            routes
-                .iter()
-                .zip(&envelope.recipients)
-                .filter(|(r, _)| **r == route)
-                .map(|(_, r)| &r.forward_path)
-        };
-        if theirs().next().is_none() {
-            continue;
-        }
-        plan.deliver(template, &envelope.reverse_path, theirs(), &settings.hostname, |only| {
-            let mut field = Vec::new();
-            let trace = Trace {
-                hello: session.hello_name(),
-                client: session.client(),
-                hostname: &settings.hostname,
-                protocol: session.protocol(),
-                queue_id: &queue_id,
-                date: &date,
-                recipient: only.map(|path| match path {
-                    ForwardPath::Postmaster => "postmaster",
-                    ForwardPath::Mailbox(mailbox) => mailbox.as_str(),
-                }),
-            };
-            received::write(&mut field, &trace);
-            field
-        });
+impl Beginning<'_> {
+    /// Whether all of it ends in files of this host, or nowhere.
+    fn is_local(&self) -> bool {
+        let mut routes = self.routes.iter().map(|route| self.settings.routes.get(*route));
+        routes.all(|route| route.is_none_or(|route| route.is_local()))
     }
-    (!plan.files.is_empty()).then(|| Draft::new(plan))
+
+    /// The files of the message: those of each route, with the Received field that this hop adds.
+    fn plan(&self, shard: &Shard, id: QueueId, envelope: &Envelope, form: Form) -> Option<Draft> {
+        let normalise = self.session.bare_newline() == BareNewline::Normalise && form == Form::Dotted;
+        let mut plan = Plan::new(id.as_str(), form, normalise);
+        for (number, route) in self.settings.routes.iter().enumerate() {
+            let [Target::Maildir(template)] = route.targets.as_slice() else {
+                continue;
+            };
+            let theirs = || {
+                self.routes
+                    .iter()
+                    .zip(&envelope.recipients)
+                    .filter(|(route, _)| **route == number)
+                    .map(|(_, recipient)| &recipient.forward_path)
+            };
+            if theirs().next().is_none() {
+                continue;
+            }
+            plan.deliver(
+                template,
+                &envelope.reverse_path,
+                theirs(),
+                &self.settings.hostname,
+                |only| self.fields(shard, id, only),
+            );
+        }
+        (!plan.files.is_empty()).then(|| Draft::new(plan))
+    }
+
+    fn parcel(&self, shard: &Shard, id: QueueId, envelope: &Envelope, form: Form) -> Rc<Parcel> {
+        let only = match envelope.recipients.as_slice() {
+            [only] => Some(&only.forward_path),
+            _ => None,
+        };
+        let origin = Origin {
+            session: self.session_id,
+            client: Some(self.session.client()),
+            hello: self.session.hello_name().into(),
+            user: None,
+        };
+        Parcel::new(
+            id,
+            self.fields(shard, id, only),
+            form,
+            shard.unix_millis(self.now),
+            origin,
+        )
+    }
+
+    /// What this hop puts on top. `only` is the recipient, where there is one alone.
+    fn fields(&self, shard: &Shard, id: QueueId, only: Option<&ForwardPath>) -> Vec<u8> {
+        let mut field = Vec::new();
+        let trace = Trace {
+            hello: self.session.hello_name(),
+            client: self.session.client(),
+            hostname: &self.settings.hostname,
+            protocol: self.session.protocol(),
+            queue_id: id.as_str(),
+            date: &shard.date(self.now),
+            recipient: only.map(ForwardPath::as_str),
+        };
+        received::write(&mut field, &trace);
+        field
+    }
 }
 
 /// The memory and the workers that the messages of a shard share.
@@ -200,19 +295,19 @@ impl Shard {
         }
     }
 
-    fn hold(&self, octets: usize) {
+    pub(super) fn hold(&self, octets: usize) {
         self.held.set(self.held.get() + octets);
     }
 
-    fn release(&self, octets: usize) {
+    pub(super) fn release(&self, octets: usize) {
         self.held.set(self.held.get().saturating_sub(octets));
     }
 
-    fn is_short_of_memory(&self) -> bool {
+    pub(super) fn is_short_of_memory(&self) -> bool {
         self.held.get() > self.settings().message_memory
     }
 
-    fn submit(&self, request: Request, ticket: Ticket) {
+    pub(super) fn submit(&self, request: Request, ticket: Ticket) {
         let callback = Arc::clone(&self.file_replies);
         self.pool.submit(
             request,
@@ -246,9 +341,4 @@ pub(super) fn unpack(ticket: maildir::Ticket) -> Ticket {
         slot: (ticket.0 >> 32) as u32,
         generation: ticket.0 as u32,
     }
-}
-
-/// Whether content is to be normalised on its way into files.
-pub(super) fn normalises(bare_newline: BareNewline, chunked: bool) -> bool {
-    bare_newline == BareNewline::Normalise && !chunked
 }

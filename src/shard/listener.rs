@@ -23,6 +23,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::{self, Arrival};
+use super::stream::Stream;
 use super::{Current, Shard, clock};
 use crate::log::Level;
 use crate::metrics::Counter;
@@ -185,7 +186,7 @@ impl Shard {
     /// Admits a newcomer and gives it a session, or refuses it.
     fn welcome(self: &Rc<Self>, listener: &Listener, stream: TcpStream, peer: SocketAddr) {
         // A reply comes right behind what it answers and acknowledges it too (RFC 9293 section 3.8.6.3): no segment of its own.
-        let _ = rustix::net::sockopt::set_tcp_quickack(borrow(&stream), false);
+        quickack(&stream, false);
         let opened = clock::now();
         let settings = self.settings();
         let peer = SocketAddr::new(network::canonical(peer.ip()), peer.port());
@@ -201,7 +202,7 @@ impl Shard {
         match claim {
             Ok(claim) => {
                 let arrival = Arrival {
-                    stream,
+                    stream: Stream::plain(stream),
                     peer,
                     settings,
                     binding,
@@ -239,7 +240,7 @@ impl Shard {
 
     /// Runs a connection behind a fence: a defect in one session costs one connection. The future is made inside the
     /// task, which would hold it twice if it came as an argument.
-    fn spawn<F: Future<Output = ()>>(self: &Rc<Self>, connection: impl FnOnce(Rc<Shard>) -> F + 'static) {
+    pub(super) fn spawn<F: Future<Output = ()>>(self: &Rc<Self>, connection: impl FnOnce(Rc<Shard>) -> F + 'static) {
         let shard = self.clone();
         glommio::spawn_local(async move {
             if AssertUnwindSafe(connection(shard.clone()))
@@ -266,7 +267,7 @@ impl Shard {
         let waits = binding.terms.edition == Edition::Y2011 && !tarpit.is_zero();
         if !waits || self.waiting_refusals.get() >= WAITING_REFUSALS || self.draining.get() {
             self.note_refusal(binding, client, event);
-            return refuse_now(&stream, &refusal(&settings, client, event));
+            return refuse_now(&stream, &refusal(&settings, binding, client, event));
         }
         self.waiting_refusals.set(self.waiting_refusals.get() + 1);
         let (shard, binding) = (self.clone(), binding.clone());
@@ -274,7 +275,7 @@ impl Shard {
             Timer::new(tarpit).await;
             shard.waiting_refusals.set(shard.waiting_refusals.get() - 1);
             shard.note_refusal(&binding, client, event);
-            refuse_now(&stream, &refusal(&settings, client, event));
+            refuse_now(&stream, &refusal(&settings, &binding, client, event));
         })
         .detach();
     }
@@ -292,16 +293,24 @@ impl Shard {
     }
 
     /// A proxy that does not say whom it speaks for is not served.
-    pub(super) fn record_no_header(&self, arrival: &Arrival) {
+    pub(super) fn record_no_header(&self, arrival: Arrival) {
         self.metrics.event(Event::BindingNotConfigured);
-        self.metrics.reply(reply_code(Event::BindingNotConfigured));
+        if !arrival.binding.implicit_tls {
+            self.metrics.reply(reply_code(Event::BindingNotConfigured));
+        }
         self.record_no_proxy_header(&arrival.binding.name, arrival.peer.ip(), clock::now());
-        refuse_now(&arrival.stream, Event::BindingNotConfigured.wire());
+        let line: &[u8] = match arrival.binding.implicit_tls {
+            true => b"",
+            false => Event::BindingNotConfigured.wire(),
+        };
+        refuse_now(&arrival.stream.into_socket(), line);
     }
 
     fn note_refusal(&self, binding: &Binding, client: IpAddr, event: Event) {
         self.metrics.event(event);
-        self.metrics.reply(reply_code(event));
+        if !binding.implicit_tls {
+            self.metrics.reply(reply_code(event));
+        }
         self.record_refusal(&binding.name, client, event, clock::now());
     }
 
@@ -318,9 +327,11 @@ impl Shard {
     }
 }
 
-/// The whole line that refuses a connection.
-fn refusal(settings: &Current, client: IpAddr, event: Event) -> Vec<u8> {
+/// The whole line that refuses a connection. Where TLS begins with the connection there is none: a handshake costs more than
+/// a refusal may, and plaintext would be taken for a broken record.
+fn refusal(settings: &Current, binding: &Binding, client: IpAddr, event: Event) -> Vec<u8> {
     match event {
+        _ if binding.implicit_tls => Vec::new(),
         Event::IPAddressNotAllowedStatic | Event::IPAddressNotAllowedDynamic => {
             let mut line = Vec::new();
             oxsmtp::ip_address_not_allowed(&mut line, event, client, &settings.policy.access.block_text);
@@ -339,13 +350,30 @@ fn refuse_now(stream: &TcpStream, line: &[u8]) {
 /// Sends what the socket takes at once, without pushing it (MSG_MORE): a shutdown right behind it travels in the same
 /// segment. Returns how many octets were taken.
 pub(super) fn send_more(stream: &TcpStream, octets: &[u8]) -> usize {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::MORE;
-    rustix::net::send(borrow(stream), octets, flags).unwrap_or(0)
+    send_now(stream, octets, true).unwrap_or(0)
+}
+
+/// Sends what the socket takes at once; `AGAIN` where it takes nothing. `more`: something follows in the same segment.
+pub(super) fn send_now(stream: &TcpStream, octets: &[u8], more: bool) -> Result<usize, Errno> {
+    let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    flags.set(SendFlags::MORE, more);
+    rustix::net::send(borrow(stream), octets, flags)
 }
 
 /// Receives what the socket has at once; `AGAIN` where it has nothing.
 pub(super) fn receive(stream: &TcpStream, space: &mut [u8]) -> Result<usize, Errno> {
     rustix::net::recv(borrow(stream), space, RecvFlags::DONTWAIT).map(|(n, _)| n)
+}
+
+/// Whether segments are acknowledged at once, or with what is sent next.
+pub(super) fn quickack(stream: &TcpStream, at_once: bool) {
+    let _ = rustix::net::sockopt::set_tcp_quickack(borrow(stream), at_once);
+}
+
+/// Whether the socket has something to receive: 0 is its end, `AGAIN` nothing yet.
+pub(super) fn peek(stream: &TcpStream) -> Result<usize, Errno> {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    rustix::net::recv(borrow(stream), &mut [0; 1], flags).map(|(n, _)| n)
 }
 
 fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
@@ -377,8 +405,9 @@ fn address(peer: &SocketAddrAny) -> Option<SocketAddr> {
     SocketAddr::try_from(peer.clone()).ok()
 }
 
-fn adopt(socket: OwnedFd) -> TcpStream {
+/// Gives a socket to the ring.
+pub(super) fn adopt(socket: OwnedFd) -> TcpStream {
     // SAFETY: the number was taken out of an `OwnedFd`, so it is an open descriptor that nobody else will close, and it is
-    // a connected TCP socket, which is what `TcpStream` expects.
+    // a stream socket, connected or about to be, which is all that `TcpStream` asks for.
     unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) }
 }

@@ -7,14 +7,24 @@
 mod clock;
 mod connection;
 mod delivery;
+mod disk;
 mod ids;
 mod listener;
+mod onward;
+mod outbound;
+mod parcel;
 mod proxy;
 mod record;
+mod reporting;
+mod resolve;
+pub mod route;
 mod slots;
+mod spooling;
 mod stream;
+mod tls;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +34,6 @@ use std::time::{Duration, Instant};
 use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
-pub use delivery::Destination;
 pub use listener::{BoundSocket, bind};
 
 use crate::log::{Level, LineBuffer};
@@ -34,7 +43,10 @@ use crate::metrics::{Metrics, ShardMetrics};
 use crate::policy::binding::Binding;
 use crate::policy::tarpit::Owed;
 use crate::policy::{Policy, rate, tally};
-use crate::spool::QueueId;
+use crate::relay;
+use crate::spool::directory::Directory;
+use crate::spool::{self, Adopted, QueueId, Recovered, Spool};
+use route::Route;
 use slots::{Alarm, Slots};
 
 /// Octets of the buffer that all connections of a shard read into.
@@ -67,7 +79,11 @@ pub struct Settings {
     /// Who may do what.
     pub policy: Policy,
     /// Where each route of `policy.routing` leads.
-    pub destinations: Vec<Destination>,
+    pub routes: Vec<Arc<Route>>,
+    /// How long and how often delivery is tried.
+    pub queue: relay::Terms,
+    /// What TLS begins with, where there is TLS.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Octets of content that one shard may hold before messages go to the file workers in smaller pieces.
     pub message_memory: usize,
 }
@@ -97,6 +113,10 @@ pub enum Notice {
         /// Every other listener ends.
         keep: Arc<[(Arc<str>, std::net::SocketAddr)]>,
     },
+    /// An earlier run's spool, which this shard goes on with.
+    Adopt(Box<(Directory, Adopted)>),
+    /// Messages that were found in it.
+    TakeUp(Vec<Recovered>),
     /// Idle sessions end, newcomers are refused, transactions may finish.
     Drain,
     /// Every session ends.
@@ -131,6 +151,8 @@ pub struct Seed {
     pub metrics: Arc<Metrics>,
     /// Where it shows that it is alive.
     pub heartbeats: Arc<Heartbeats>,
+    /// Where its spool lives; locked.
+    pub directory: Directory,
     /// The moment that all shards count seconds from.
     pub epoch: Instant,
 }
@@ -147,6 +169,8 @@ struct Shard {
     slots: Rc<Slots>,
     listeners: RefCell<Vec<Rc<listener::Listener>>>,
     scratch: RefCell<Box<[u8]>>,
+    /// What TLS connections receive before it is opened, and send together.
+    sealed: RefCell<Box<[u8]>>,
     looks: stream::Looks,
     buffers: RefCell<Vec<Vec<u8>>>,
     held: Cell<usize>,
@@ -156,6 +180,15 @@ struct Shard {
     dates: RefCell<clock::Date>,
     draining: Cell<bool>,
     waiting_refusals: Cell<usize>,
+    onward: onward::Onward,
+    hops: outbound::Hops,
+    names: resolve::Names,
+    spool: RefCell<Spool>,
+    spooling: spooling::Spooling,
+    /// Reports that are being written.
+    reports: RefCell<HashMap<QueueId, reporting::Draft>>,
+    /// Messages whose content goes to the spool as it comes, and who waits for it.
+    arriving: RefCell<HashMap<QueueId, Ticket>>,
     wall: Cell<clock::Wall>,
     complained: Cell<u64>,
     epoch: Instant,
@@ -217,10 +250,17 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         lines,
         metrics,
         heartbeats,
+        directory,
         epoch,
         ..
     } = seed;
     let replies = inbox.clone();
+    let queue = settings.queue.clone();
+    let wall = clock::Wall::set(clock::now());
+    let moment = relay::Moment {
+        now: clock::now(),
+        unix: clock::unix_millis(wall.at(clock::now())) / 1000,
+    };
     let shard = Rc::new(Shard {
         settings: RefCell::new(Rc::new(settings)),
         column: Rc::new(column),
@@ -232,6 +272,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         slots: Slots::new(clock::now()),
         listeners: RefCell::default(),
         scratch: RefCell::new(vec![0; SCRATCH_WITH_CARRY].into_boxed_slice()),
+        sealed: RefCell::new(vec![0; tls::SEALED].into_boxed_slice()),
         looks: stream::Looks::default(),
         buffers: RefCell::default(),
         held: Cell::new(0),
@@ -241,7 +282,14 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         dates: RefCell::default(),
         draining: Cell::new(false),
         waiting_refusals: Cell::new(0),
-        wall: Cell::new(clock::Wall::set(clock::now())),
+        onward: onward::Onward::new(queue, moment),
+        hops: outbound::Hops::default(),
+        names: resolve::Names::default(),
+        spool: RefCell::new(Spool::new(spool::Settings::default(), directory.salt())),
+        spooling: spooling::Spooling::new(disk::Disk::new(directory)),
+        reports: RefCell::default(),
+        arriving: RefCell::default(),
+        wall: Cell::new(wall),
         complained: Cell::new(0),
         epoch,
     });
@@ -265,6 +313,9 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         heartbeats.beat(index, now);
         shard.wall.set(clock::Wall::set(now));
         shard.slots.turn(now);
+        shard.turn_queue(now);
+        shard.spool.borrow_mut().idle();
+        shard.drive_spool();
         shard.lines.borrow_mut().flush();
         Timer::new(TICK).await;
     }
@@ -275,9 +326,22 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
 }
 
 impl Shard {
-    /// Drained, and the last connection is gone.
+    /// Drained: the last connection is gone, what was acknowledged is with its hop or durable, and the disk is still.
     fn is_finished(&self) -> bool {
-        self.draining.get() && self.slots.live() == 0 && self.waiting_refusals.get() == 0
+        self.draining.get()
+            && self.slots.live() == 0
+            && self.waiting_refusals.get() == 0
+            && self.onward.queue.borrow().is_drained()
+            && self.spool.borrow().is_quiet()
+    }
+
+    /// Begins to end: what clients wait for is made durable, nothing new is tried.
+    fn drain(self: &Rc<Self>, alarm: Alarm) {
+        self.draining.set(true);
+        let at = self.moment(clock::now());
+        self.onward.queue.borrow_mut().drain(at);
+        self.act();
+        self.slots.raise(alarm);
     }
 
     /// The one task that other threads wake, for as long as the shard lives.
@@ -285,9 +349,12 @@ impl Shard {
         loop {
             let notice = poll_fn(|cx| inbox.poll_next(cx)).await;
             match notice {
-                Notice::Answer(ticket, Answer::BlockList(listing)) => {
+                Notice::Answer(ticket, answer) => {
                     if let Some(slot) = self.slots.find(ticket) {
-                        slot.listed(listing);
+                        match answer {
+                            Answer::BlockList(listing) => slot.listed(listing),
+                            other => slot.answered(other),
+                        }
                     }
                 }
                 Notice::Done(ticket, done) => self.file_work_done(delivery::unpack(ticket), done),
@@ -296,14 +363,15 @@ impl Shard {
                     sockets,
                     keep,
                 } => self.reload(settings, sockets, &keep),
-                Notice::Drain => {
-                    self.draining.set(true);
-                    self.slots.raise(Alarm::Drain);
+                Notice::Adopt(found) => {
+                    let (directory, adopted) = *found;
+                    let id = self.spool.borrow_mut().adopt(adopted);
+                    self.spooling.disk.adopt(id, directory);
+                    self.drive_spool();
                 }
-                Notice::Stop => {
-                    self.draining.set(true);
-                    self.slots.raise(Alarm::Stop);
-                }
+                Notice::TakeUp(messages) => self.take_up(messages),
+                Notice::Drain => self.drain(Alarm::Drain),
+                Notice::Stop => self.drain(Alarm::Stop),
             }
         }
     }
@@ -326,6 +394,7 @@ impl Shard {
         sockets: Vec<BoundSocket>,
         keep: &[(Arc<str>, std::net::SocketAddr)],
     ) {
+        self.onward.queue.borrow_mut().set_terms(settings.queue.clone());
         *self.settings.borrow_mut() = Rc::new(settings);
         for listener in self.listeners.borrow().iter() {
             match keep.iter().find(|(_, address)| *address == listener.address) {

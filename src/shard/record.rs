@@ -7,10 +7,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Shard;
+use super::tls::Secured;
 use crate::log::Level;
 use crate::smtp::envelope::Envelope;
 use crate::smtp::oxsmtp::Event;
 use crate::smtp::path::{ForwardPath, ReversePath};
+use crate::smtp::session::Custody;
 use crate::spool::QueueId;
 
 /// Recipients that one line names; the rest is counted.
@@ -35,6 +37,8 @@ pub struct SessionRecord {
     pub messages: u64,
     /// Messages refused or given up.
     pub refused: u64,
+    /// What the handshake has agreed on, or why there was none.
+    pub tls: Option<Box<Result<Secured, String>>>,
     /// The last limit that was passed.
     pub limit: Option<Event>,
     /// How it ended.
@@ -52,6 +56,10 @@ pub enum End {
     Stalled,
     /// The connection broke.
     Broken,
+    /// The client wanted TLS, and there was none.
+    NoTls,
+    /// Plaintext came behind STARTTLS.
+    Injected,
     /// A defect of ours.
     Panicked,
 }
@@ -63,6 +71,8 @@ impl End {
             End::Disconnected => "disconnected",
             End::Stalled => "stalled",
             End::Broken => "broken",
+            End::NoTls => "no TLS",
+            End::Injected => "plaintext behind STARTTLS",
             End::Panicked => "panicked",
         }
     }
@@ -79,6 +89,8 @@ pub struct MessageRecord<'a> {
     pub size: u64,
     /// `accepted`, `refused` or `abandoned`.
     pub result: &'static str,
+    /// Who answers for an accepted one.
+    pub custody: Option<Custody>,
     /// The refusal.
     pub reply: Option<&'a str>,
     /// The limit that refused.
@@ -94,14 +106,30 @@ pub struct MessageRecord<'a> {
 impl Shard {
     /// One line for a session that has ended.
     pub(super) fn record_session(&self, record: &SessionRecord, hello: &str, now: Instant) {
+        let level = match record.end {
+            End::Injected => Level::Warn,
+            _ => Level::Info,
+        };
         let mut lines = self.lines.borrow_mut();
         let mut line = lines
-            .line(self.wall(now), Level::Info, "session")
+            .line(self.wall(now), level, "session")
             .field("session", record.id.as_str())
             .field("binding", record.binding.as_bytes())
             .field("client", &*record.client_text)
             .number("port", u64::from(record.port))
-            .field("helo", hello)
+            .field("helo", hello);
+        line = match record.tls.as_deref() {
+            None => line,
+            Some(Ok(tls)) => {
+                let line = line.field("tls", tls.version).field("cipher", tls.cipher);
+                match &tls.sni {
+                    Some(sni) => line.field("sni", &**sni),
+                    None => line,
+                }
+            }
+            Some(Err(error)) => line.field("tls_error", error.as_str()),
+        };
+        line = line
             .number("messages", record.messages)
             .number("refused", record.refused)
             .seconds("duration", now.saturating_duration_since(record.opened))
@@ -159,6 +187,9 @@ impl Shard {
             .number("recipients", message.envelope.recipients.len() as u64)
             .number("size", message.size)
             .field("result", message.result);
+        if let Some(custody) = message.custody {
+            line = line.field("custody", custody.name());
+        }
         if let Some(reply) = message.reply {
             line = line.field("reply", reply);
         }

@@ -9,8 +9,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::lookup::{Listing, Ticket};
+use crate::lookup::{Answer, Listing, Ticket};
 use crate::maildir::Done;
+use crate::relay::Refusal;
+use crate::smtp::session::Custody;
+use crate::spool::Failure;
 use crate::timer::{Look, TimerWheel};
 
 /// Why a connection that waits must look up.
@@ -31,7 +34,20 @@ pub struct Slot {
     alarm: Cell<Option<Alarm>>,
     deadline: Cell<Instant>,
     listing: RefCell<Option<Listing>>,
+    answer: RefCell<Option<Answer>>,
     done: RefCell<Option<Box<Done>>>,
+    word: RefCell<Option<Box<Word>>>,
+}
+
+/// What the onward side says of a connection's message.
+#[derive(Debug)]
+pub enum Word {
+    /// Its content stands in the spool, or could not be written there.
+    Written(Result<(), Failure>),
+    /// Somebody answers for it.
+    Acknowledged(Custody),
+    /// Nobody does.
+    Refused(Refusal),
 }
 
 /// How long after an alarm a connection that is busy otherwise is reminded again.
@@ -83,7 +99,9 @@ impl Slots {
             alarm: Cell::new(None),
             deadline: Cell::new(deadline),
             listing: RefCell::new(None),
+            answer: RefCell::new(None),
             done: RefCell::new(None),
+            word: RefCell::new(None),
         });
         let mut table = self.0.borrow_mut();
         let table = &mut *table;
@@ -174,7 +192,7 @@ impl Table {
 
 impl Slot {
     /// Tells the connection that it must look up; a graver alarm is never replaced by a lesser one.
-    fn raise(&self, alarm: Alarm) {
+    pub fn raise(&self, alarm: Alarm) {
         let gravity = |a: Alarm| match a {
             Alarm::Deadline => 0,
             Alarm::Drain => 1,
@@ -192,13 +210,26 @@ impl Slot {
         self.wake();
     }
 
+    /// What the control thread has found out.
+    pub fn answered(&self, answer: Answer) {
+        *self.answer.borrow_mut() = Some(answer);
+        self.wake();
+    }
+
     /// The file workers' word on the message.
     pub fn done(&self, done: Done) {
         *self.done.borrow_mut() = Some(Box::new(done));
         self.wake();
     }
 
-    fn wake(&self) {
+    /// The onward side's word on the message.
+    pub fn told(&self, word: Word) {
+        *self.word.borrow_mut() = Some(Box::new(word));
+        self.wake();
+    }
+
+    /// Makes whoever waits here look again.
+    pub fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -231,6 +262,37 @@ impl Slot {
     /// Waits for the file workers.
     pub async fn file_work(&self) -> Done {
         *poll_fn(|cx| self.wait_for(cx, || self.done.borrow_mut().take())).await
+    }
+
+    /// The onward side's word, where it is in.
+    pub fn known_word(&self) -> Option<Word> {
+        self.word.borrow_mut().take().map(|word| *word)
+    }
+
+    /// Waits for the onward side.
+    pub async fn word(&self) -> Word {
+        poll_fn(|cx| self.wait_for(cx, || self.known_word())).await
+    }
+
+    /// Waits for the onward side or an alarm.
+    pub async fn word_or_alarm(&self) -> Result<Word, Alarm> {
+        poll_fn(|cx| self.poll_word(cx)).await
+    }
+
+    /// The same as a step of a longer wait.
+    pub fn poll_word(&self, cx: &Context<'_>) -> Poll<Result<Word, Alarm>> {
+        self.wait_for(cx, || self.known_word().map(Ok).or_else(|| self.alarm.take().map(Err)))
+    }
+
+    /// Waits for the control thread's answer or an alarm.
+    pub async fn answer(&self) -> Result<Answer, Alarm> {
+        poll_fn(|cx| {
+            self.wait_for(cx, || {
+                let answer = self.answer.borrow_mut().take();
+                answer.map(Ok).or_else(|| self.alarm.take().map(Err))
+            })
+        })
+        .await
     }
 
     /// Waits for the block lists or an alarm.

@@ -14,11 +14,12 @@ const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 impl QueueId {
     /// The id that stands for a number. Thirteen digits hold 65 bits, so no two numbers share one.
-    pub fn from_number(number: u64) -> QueueId {
+    pub const fn from_number(number: u64) -> QueueId {
         let mut text = [0; LENGTH];
-        for (place, digit) in text.iter_mut().rev().enumerate() {
-            let shift = 5 * place as u32;
-            *digit = DIGITS[(number >> shift) as usize & 31];
+        let mut place = 0;
+        while place < LENGTH {
+            text[LENGTH - 1 - place] = DIGITS[(number >> (5 * place)) as usize & 31];
+            place += 1;
         }
         QueueId(text)
     }

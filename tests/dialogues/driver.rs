@@ -105,6 +105,12 @@ impl Driver {
         self.now = until;
     }
 
+    /// The handshake is done.
+    pub fn secure(&mut self) {
+        self.session.secured(self.now);
+        self.run();
+    }
+
     pub fn drain(&mut self) {
         self.session.drain();
         self.run();
@@ -134,6 +140,10 @@ impl Driver {
                     }
                     self.expire();
                     continue;
+                }
+                Step::Handshake => {
+                    assert!(left.is_empty(), "octets between the reply and the handshake");
+                    return;
                 }
                 Step::Send => {}
                 Step::Ask(question) => self.ask(question),

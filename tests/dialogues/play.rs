@@ -101,6 +101,7 @@ impl Play {
             Line::PolicyTakes(time) => self.driver.policy_takes = *time,
             Line::Store(reply) => self.driver.store = *reply,
             Line::StoreTakes(time) => self.driver.store_takes = *time,
+            Line::Tls => self.driver.secure(),
             Line::Drain => self.driver.drain(),
             Line::DrainWhileWaiting => self.driver.drains_while_waiting = true,
             Line::Stop => self.driver.stop(),

@@ -7,7 +7,8 @@
 //! | `edition 2011`, `edition both` | instead of 2021 |
 //! | `limits max_recipients = 1` | a row of the limits; octets, counts, or a time like `5s` |
 //! | `bare_newline normalise` | instead of refuse |
-//! | `offer XEXCH50`, `off CHUNKING` | extensions |
+//! | `offer XEXCH50`, `offer STARTTLS`, `off CHUNKING` | extensions |
+//! | `require_tls` | MAIL waits for TLS |
 //!
 //! | the client | |
 //! | --- | --- |
@@ -37,6 +38,7 @@
 //! | `policy rcpt <a@b> refuse UserUnknown`, `… limit EVENT`, `… accept` | for one path |
 //! | `policy takes 70s` | it answers late |
 //! | `store accept`, `store refuse CannotStore`, `store takes 70s` | custody |
+//! | `tls` | the handshake is done |
 //! | `drain`, `stop` | the server ends |
 //! | `drain while waiting` | the server ends in the middle of the next wait of a reply |
 //!
@@ -79,6 +81,7 @@ pub enum Line {
     PolicyTakes(Duration),
     Store(Option<Reply>),
     StoreTakes(Duration),
+    Tls,
     Drain,
     DrainWhileWaiting,
     Stop,
@@ -91,10 +94,14 @@ impl Script {
         let mut limits = Limits::of(Role::Gateway);
         let (mut editions, mut bare_newline) = (vec![Edition::Y2021], BareNewline::Refuse);
         let (mut off, mut xexch50) = (Vec::new(), false);
+        let (mut starttls, mut require_tls) = (false, false);
         for (number, line) in text.lines().enumerate() {
             let number = number + 1;
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-            let settles = matches!(word, "edition" | "limits" | "bare_newline" | "offer" | "off");
+            let settles = matches!(
+                word,
+                "edition" | "limits" | "bare_newline" | "offer" | "off" | "require_tls"
+            );
             let begun = lines.iter().any(|(_, line)| matches!(line, Line::Client(_)));
             assert!(!settles || !begun, "{name}:{number}: `{word}` comes first");
             match (word, rest) {
@@ -107,6 +114,8 @@ impl Script {
                 }
                 ("bare_newline", "normalise") => bare_newline = BareNewline::Normalise,
                 ("offer", "XEXCH50") => xexch50 = true,
+                ("offer", "STARTTLS") => starttls = true,
+                ("require_tls", "") => require_tls = true,
                 ("off", keyword) => off.push(Extension::parse_keyword(keyword).unwrap()),
                 _ => {
                     let read = parse(line).unwrap_or_else(|| panic!("{name}:{number}: what is `{line}`?"));
@@ -120,7 +129,11 @@ impl Script {
                 hostname: "mx.test".into(),
                 edition,
                 limits: limits.clone(),
-                offered: Offered::of(edition, &off, xexch50),
+                offered: match Offered::of(edition, &off, xexch50) {
+                    offered if starttls => offered.with(Extension::StartTls),
+                    offered => offered,
+                },
+                require_tls,
                 bare_newline,
             }),
             lines: lines.clone(),
@@ -169,6 +182,7 @@ fn parse(line: &str) -> Option<Vec<Line>> {
             _ => return None,
         },
         "drain" if rest == "while waiting" => Line::DrainWhileWaiting,
+        "tls" => Line::Tls,
         "drain" => Line::Drain,
         "stop" => Line::Stop,
         _ => return None,

@@ -8,7 +8,7 @@ use crate::play::{Cut, play};
 use crate::script::Line;
 
 /// Rows that no session can say by itself yet, and who says them. A row that is provoked must go from here.
-const SAID_ELSEWHERE: [(&str, &str); 9] = [
+const SAID_ELSEWHERE: [(&str, &str); 8] = [
     (
         "NewConnectionNotAvailable",
         "at connect: the shard, and the control thread for a shard that hangs",
@@ -21,7 +21,6 @@ const SAID_ELSEWHERE: [(&str, &str); 9] = [
     ("ConnectionCountPerSource", "at connect: the shard"),
     ("IPAddressNotAllowedStatic", "at connect: the shard"),
     ("IPAddressNotAllowedDynamic", "at connect: the shard"),
-    ("MustStartTls", "STARTTLS is not offered yet"),
     ("NotAuthenticated", "AUTH is not offered yet"),
     ("NoPermission", "AUTH is not offered yet"),
 ];

@@ -24,11 +24,15 @@ use postern::policy::rate::RateTable;
 use postern::policy::routing::{DomainSet, Routing};
 use postern::policy::tally::Tally;
 use postern::policy::tarpit::Owed;
-use postern::shard::{self, Destination, Notice, Seed, Settings};
+use postern::relay;
+use postern::shard::route::{Route, Target};
+use postern::shard::{self, Notice, Seed, Settings};
 use postern::smtp::extension::Offered;
 use postern::smtp::limits::Limits;
 use postern::smtp::session::Terms;
 use postern::smtp::{BareNewline, Edition, Role};
+use postern::spool::directory;
+use postern::tls;
 
 use crate::client::Client;
 use crate::edge::{eventually, files};
@@ -90,6 +94,7 @@ impl Running {
             lines: log.buffer(),
             metrics: metrics.clone(),
             heartbeats: heartbeats.clone(),
+            directory: directory::create(&home.join("spool")).unwrap(),
             epoch,
         };
         let (started, starts) = channel();
@@ -132,6 +137,7 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
     let template = Template::parse(home.join("mail").to_str().unwrap()).unwrap();
     Settings {
         hostname: "mx.test".into(),
+        tls: None,
         policy: Policy {
             bindings: vec![Arc::new(Binding {
                 name: "mx".into(),
@@ -141,11 +147,13 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
                     edition,
                     limits,
                     offered: Offered::of(edition, &[], false),
+                    require_tls: false,
                     bare_newline: BareNewline::Refuse,
                 }),
                 clients: any,
                 proxy_from: NetworkSet::default(),
                 proxy_protocol: false,
+                implicit_tls: false,
                 connection_scope: 0,
                 rate_scope: 0,
                 resources: Arc::default(),
@@ -164,7 +172,17 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
                 routes: vec![DomainSet::new(["*"])],
             },
         },
-        destinations: vec![Destination::Maildir(template)],
+        routes: vec![Arc::new(Route {
+            targets: vec![Target::Maildir(template)],
+            max_connections: 1,
+            tls: tls::client(tls::Trust::Anyone).unwrap(),
+        })],
+        queue: relay::Terms {
+            retry: relay::retry::Schedule::new([Duration::from_secs(60)]),
+            expire: Duration::from_secs(3600),
+            delay_notice: Duration::from_secs(3600),
+            attempts: 8,
+        },
         message_memory: 1 << 20,
     }
 }

@@ -19,7 +19,7 @@ impl Session {
         self.end_transaction(None, None);
         let terms = self.terms.clone();
         if esmtp {
-            let keywords: Vec<_> = terms.offered.keywords(terms.limits.max_message_size).collect();
+            let keywords: Vec<_> = self.offered().keywords(terms.limits.max_message_size).collect();
             let keywords = keywords.iter().map(|k| k.as_ref());
             oxsmtp::ehlo(&mut self.output, &terms.hostname, self.client, keywords);
         } else {

@@ -13,6 +13,7 @@ impl Session {
         let refusal = match &self.transaction {
             _ if self.hello.is_none() => Some(Reply::SendHelloFirst),
             Some(transaction) if transaction.chunked => Some(Reply::BadSequence),
+            _ if self.terms.require_tls && !self.tls => Some(Reply::MustStartTls),
             Some(_) => Some(Reply::SenderAlreadySpecified),
             None => None,
         };

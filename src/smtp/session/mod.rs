@@ -5,7 +5,7 @@
 //! Lives on the thread of its connection.
 //!
 //! The methods are of four kinds. What happened: [`Session::advance`], [`Session::answer`], [`Session::acknowledge`],
-//! [`Session::refuse`], [`Session::expire`], [`Session::drain`]. What to do: the [`Step`] that `advance` returns. What to
+//! [`Session::refuse`], [`Session::secured`], [`Session::expire`], [`Session::drain`]. What to do: the [`Step`] that `advance` returns. What to
 //! send: [`Session::output`]. What to record: [`Session::take_report`], [`Session::take_notes`]. A driver loops: `advance`,
 //! do the step, until the step is [`Step::Read`]; then it sends the output and reads.
 //!
@@ -19,7 +19,8 @@
 //!              │  └────── acknowledge(), refuse() ◄── Committing ◄── end of content, within every limit
 //!              │                                          ▲
 //!              ├── DATA ─► Content ───────────────────────┤
-//!              └── BDAT ─► Chunk ─── last ────────────────┘
+//!              ├── BDAT ─► Chunk ─── last ────────────────┘
+//!              └── STARTTLS ─► Handshake ── secured() ─► Command, everything before forgotten
 //!
 //!  an error reply to a stranger waits in `delayed` (tarpit); QUIT, a closing event, a deadline ─► Closing
 //! ```
@@ -29,6 +30,7 @@ mod hello;
 mod mail;
 mod rcpt;
 mod reply;
+mod starttls;
 mod step;
 mod timers;
 
@@ -60,8 +62,10 @@ pub struct Terms {
     pub edition: Edition,
     /// The limits of the binding.
     pub limits: Limits,
-    /// What EHLO offers.
+    /// What EHLO offers, before TLS.
     pub offered: Offered,
+    /// MAIL before TLS is refused.
+    pub require_tls: bool,
     /// What a bare CR or LF in DATA leads to.
     pub bare_newline: BareNewline,
 }
@@ -84,6 +88,8 @@ pub struct Session {
     draining: bool,
     quit: bool,
     greeted: bool,
+    tls: bool,
+    injected: bool,
     opened: Instant,
     heard: Instant,
     report: Option<Box<Report>>,
@@ -124,6 +130,8 @@ enum Phase {
     Blob { left: u64 },
     /// Waiting for custody.
     Committing,
+    /// Waiting for TLS.
+    Handshake,
     /// The last reply is written.
     Closing,
 }
@@ -152,6 +160,8 @@ impl Session {
             draining: false,
             quit: false,
             greeted: false,
+            tls: false,
+            injected: false,
             opened: now,
             heard: now,
             report: None,
@@ -190,6 +200,7 @@ impl Session {
                 // A driver that calls too early is told again what it owes.
                 Phase::Asking(ref asked) => (0, Some(Step::Ask(asked.question()))),
                 Phase::Committing => (0, Some(Step::Commit)),
+                Phase::Handshake => self.handshake(rest),
                 Phase::Closing => (rest.len(), Some(Step::Close)),
             };
             let at = used;
@@ -250,6 +261,19 @@ impl Session {
         self.error(reply, Point::Command, now);
     }
 
+    /// Every recipient was refused for good by the next hop: its own words, `550 5.1.1 …` without a line end, are the final
+    /// refusal.
+    pub fn refuse_as_hop(&mut self, text: &str, now: Instant) {
+        if !matches!(self.phase, Phase::Committing) {
+            return;
+        }
+        self.phase = Phase::Command;
+        self.heard = now;
+        let line = Line::Hop(text.into());
+        self.end_transaction(Some(line.clone()), None);
+        self.put(line, Follows::Continue, Point::Command, now);
+    }
+
     /// What waits to be sent. The driver takes it from the front.
     pub fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
@@ -273,6 +297,11 @@ impl Session {
         self.terms.bare_newline
     }
 
+    /// Whether the content so far has a bare CR or LF.
+    pub fn has_bare_newline(&self) -> bool {
+        self.scanner.bare_newline()
+    }
+
     /// The client's address.
     pub fn client(&self) -> IpAddr {
         self.client
@@ -286,7 +315,7 @@ impl Session {
     /// How the current message came, for its Received field.
     pub fn protocol(&self) -> Protocol {
         let utf8 = self.envelope().is_some_and(|e| e.mail.smtputf8);
-        Protocol::of(self.hello.as_ref().is_some_and(|h| h.esmtp), false, false, utf8)
+        Protocol::of(self.hello.as_ref().is_some_and(|h| h.esmtp), self.tls, false, utf8)
     }
 
     /// Whether the current message comes by BDAT, so that its content has no doubled dots.
@@ -382,6 +411,7 @@ impl Session {
             Verb::Data => self.data(args, now),
             Verb::Bdat => self.bdat(args, now),
             Verb::Xexch50 => self.xexch50(args, now),
+            Verb::StartTls => self.starttls(args, now),
             Verb::Rset => self.bare(args, now, |s| {
                 s.end_transaction(None, None);
                 s.say(Reply::Resetting);
@@ -399,7 +429,7 @@ impl Session {
             Verb::Expn => self.error(Reply::CannotExpand, Point::Command, now),
             Verb::Foreign => self.close_with(Reply::UnrecognizedCommand, now),
             // Not offered here, so not known here.
-            Verb::StartTls | Verb::Auth | Verb::Unknown => self.error(Reply::UnrecognizedCommand, Point::Command, now),
+            Verb::Auth | Verb::Unknown => self.error(Reply::UnrecognizedCommand, Point::Command, now),
         }
     }
 
@@ -445,7 +475,7 @@ impl Session {
         self.report = Some(Box::new(Report {
             envelope: transaction.envelope,
             size: self.scanner.size(),
-            reply: line.map(|l| l.text().into()),
+            reply: line.map(|line| line.text().into()),
             event,
         }));
         self.scanner.reset();

@@ -23,6 +23,9 @@ pub enum Step {
     Discard,
     /// The content is complete: take custody, then call [`Session::acknowledge`] or [`Session::refuse`].
     Commit,
+    /// Send the output, then do the server's side of a TLS handshake and call [`Session::secured`], or close. The input is
+    /// used up: what comes from now on is the handshake.
+    Handshake,
     /// Send the output; do not read before then (tarpit).
     Pause {
         /// When to call `advance` again.
@@ -61,6 +64,17 @@ pub enum Custody {
     Spool,
     /// It stands, synced, in every mailbox that it is for (or its route throws mail away).
     Delivered,
+}
+
+impl Custody {
+    /// As logs and metrics call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Custody::NextHop => "next_hop",
+            Custody::Spool => "spool",
+            Custody::Delivered => "delivered",
+        }
+    }
 }
 
 /// How a transaction ended that was not acknowledged.

@@ -30,6 +30,12 @@ impl Session {
         } else {
             Event::ConnectionInactivityTimeOut
         };
+        if matches!(self.phase, Phase::Handshake) {
+            // There is no way to say it between plaintext and TLS.
+            self.notes.events.push(event);
+            self.phase = Phase::Closing;
+            return;
+        }
         self.notes.events.push(event);
         self.delayed = None;
         self.end_transaction(Some(Line::Event(event)), Some(event));
@@ -48,6 +54,9 @@ impl Session {
     /// The server stops now, whatever is under way; a message that is being committed is still answered for.
     pub fn stop(&mut self) {
         self.draining = true;
+        if matches!(self.phase, Phase::Handshake) {
+            self.phase = Phase::Closing;
+        }
         if !matches!(self.phase, Phase::Closing | Phase::Committing) {
             self.delayed = None;
             self.put_now(Line::Reply(Reply::ServiceNotAvailable), Follows::Close);

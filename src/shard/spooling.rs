@@ -1,0 +1,220 @@
+//! The spool of a shard, driven: its work is started as it comes, its news are told to whom they concern.
+//!
+//! Promises: a message is called durable only when the spool says so; content waits in memory no longer than needed; a session
+//! that is faster than the disk waits. Lives on its shard.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use super::disk::Disk;
+use super::parcel::{Body, Parcel};
+use super::slots::Word;
+use super::{Shard, clock};
+use crate::log::Level;
+use crate::metrics::Gauge;
+use crate::smtp::envelope::Envelope;
+use crate::spool::{Extent, Failure, Head, News, QueueId, Work};
+
+/// Octets that may wait for the disk before sessions wait too.
+const WAITING_OCTETS: usize = 4 << 20;
+
+/// What drives the spool.
+#[derive(Debug)]
+pub(super) struct Spooling {
+    pub disk: Disk,
+    /// Work and news are being taken; what they lead to is taken by the same loop.
+    busy: Cell<bool>,
+    /// Whoever waits until there is room.
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Spooling {
+    /// For the files of `disk`.
+    pub fn new(disk: Disk) -> Spooling {
+        Spooling {
+            disk,
+            busy: Cell::new(false),
+            waiting: RefCell::default(),
+        }
+    }
+}
+
+impl Shard {
+    /// Makes a message durable. The news of it comes later.
+    pub(super) fn persist(self: &Rc<Self>, id: QueueId) {
+        let Some(parcel) = self.onward.parcel(id) else {
+            return;
+        };
+        if !parcel.is_in_spool() {
+            let queue = self.onward.queue.borrow();
+            let Some(envelope) = queue.envelope(id) else {
+                return;
+            };
+            self.begin_record(&parcel, envelope);
+            if let Body::Memory(octets) = parcel.body() {
+                self.spool.borrow_mut().append(id, &octets);
+            }
+        }
+        self.spool.borrow_mut().commit(id, parcel.content.get());
+    }
+
+    /// Begins the record of a message; its content follows.
+    pub(super) fn begin_record(&self, parcel: &Parcel, envelope: &Envelope) {
+        let origin = &parcel.origin;
+        self.spool.borrow_mut().begin(
+            parcel.id,
+            &Head {
+                envelope: Cow::Borrowed(envelope),
+                fields: Cow::Borrowed(&parcel.fields),
+                form: parcel.form,
+                arrived: parcel.arrived,
+                session: origin.session,
+                client: origin.client,
+                hello: Cow::Borrowed(&origin.hello),
+                user: origin.user.as_deref().map(Cow::Borrowed),
+            },
+        );
+        parcel.begun.set(true);
+    }
+
+    /// Starts whatever the spool wants done and passes its news on, until it wants and says nothing more.
+    pub(super) fn drive_spool(self: &Rc<Self>) {
+        if self.spooling.busy.replace(true) {
+            return;
+        }
+        loop {
+            let work = self.spool.borrow_mut().next_work();
+            if let Some(work) = work {
+                self.start_work(work);
+                continue;
+            }
+            let news = self.spool.borrow_mut().next_news();
+            match news {
+                Some(news) => self.hear_news(news),
+                None => break,
+            }
+        }
+        self.spooling.busy.set(false);
+        if self.has_room() {
+            self.spooling.waiting.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn start_work(self: &Rc<Self>, work: Work) {
+        let shard = self.clone();
+        glommio::spawn_local(async move {
+            let result = shard.spooling.disk.perform(work.directory, work.task).await;
+            shard.spool.borrow_mut().done(work.id, result.map_err(Failure::from));
+            shard.drive_spool();
+        })
+        .detach();
+    }
+
+    fn hear_news(self: &Rc<Self>, news: News) {
+        let at = self.moment(clock::now());
+        match news {
+            News::Written(id) => self.tell_waiter(id, Word::Written(Ok(()))),
+            News::Durable(id) => {
+                if let Some(parcel) = self.onward.parcel(id) {
+                    parcel.durable.set(true);
+                    if self.is_short_of_memory() {
+                        self.let_go(&parcel);
+                    }
+                }
+                if !self.report_is_durable(id) {
+                    self.onward.queue.borrow_mut().durable(id, at);
+                }
+                self.act();
+            }
+            News::Failed { id, failure } => {
+                self.complain("a message cannot be written to the spool", None, &failure);
+                if let Some(parcel) = self.onward.parcel(id) {
+                    parcel.begun.set(false);
+                }
+                if !self.report_has_failed(id) {
+                    self.onward.queue.borrow_mut().cannot_persist(id, at);
+                }
+                self.tell_waiter(id, Word::Written(Err(failure)));
+                self.act();
+            }
+            News::Poisoned { segment, failure, .. } => {
+                self.complain(
+                    "a segment of the spool cannot be written and is left",
+                    Some(segment),
+                    &failure,
+                );
+            }
+        }
+    }
+
+    fn complain(&self, what: &str, segment: Option<u32>, failure: &Failure) {
+        let mut lines = self.lines.borrow_mut();
+        let mut line = lines.line(self.wall(clock::now()), Level::Error, what);
+        if let Some(segment) = segment {
+            line = line.number("segment", u64::from(segment));
+        }
+        line.field("error", &failure.text).done();
+    }
+
+    /// Content that is on its way in, from a connection that is not served by the queue yet.
+    fn tell_waiter(&self, id: QueueId, word: Word) {
+        let waiter = self.arriving.borrow_mut().remove(&id);
+        if let Some(slot) = waiter.and_then(|ticket| self.slots.find(ticket)) {
+            slot.told(word);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.spool.borrow().waiting_octets() < WAITING_OCTETS
+    }
+
+    /// Waits until the disk has caught up.
+    pub(super) async fn room_in_spool(&self) {
+        poll_fn(|cx| {
+            if self.has_room() {
+                return Poll::Ready(());
+            }
+            self.spooling.waiting.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Reads a piece of content back, and believes it only when its checksum says so.
+    pub(super) async fn read_extent(&self, extent: &Extent) -> io::Result<Vec<u8>> {
+        let octets = self.spooling.disk.read(extent).await?;
+        let mut verifier = extent.verifier();
+        verifier.update(&octets);
+        if verifier.finish() {
+            Ok(octets)
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a checksum in the spool does not match",
+            ))
+        }
+    }
+
+    /// The memory of a message is not needed any more: it stands in the spool, or is settled.
+    pub(super) fn let_go(&self, parcel: &Parcel) {
+        self.release(parcel.held());
+        if let Some(buffer) = parcel.drop_body() {
+            self.keep_buffer(buffer);
+        }
+    }
+
+    /// How many acknowledged messages this shard answers for.
+    pub(super) fn count_queued(&self, parcel: &Parcel, queued: bool) {
+        if parcel.queued.replace(queued) != queued {
+            if queued {
+                self.metrics.raise(Gauge::QueueMessages);
+            } else {
+                self.metrics.lower(Gauge::QueueMessages);
+            }
+        }
+    }
+}
