@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::{ArrayQueue, SegQueue};
@@ -98,6 +99,16 @@ pub enum Question {
         /// The address that connected.
         client: IpAddr,
     },
+    /// Which addresses has this host (A and AAAA)?
+    Addresses {
+        /// Its name, in A-labels.
+        host: Arc<str>,
+    },
+    /// Which hosts take mail for this domain (RFC 5321 section 5.1)?
+    Exchangers {
+        /// Its name, in A-labels.
+        domain: Arc<str>,
+    },
 }
 
 /// What comes back.
@@ -105,6 +116,29 @@ pub enum Question {
 pub enum Answer {
     /// To [`Question::BlockList`].
     BlockList(Listing),
+    /// To [`Question::Addresses`]: in the order in which they are to be tried.
+    Addresses(Resolved<Vec<IpAddr>>),
+    /// To [`Question::Exchangers`]: the names of hosts, best first, equal ones in random order; the domain itself where it
+    /// has no MX record.
+    Exchangers(Resolved<Vec<Arc<str>>>),
+}
+
+/// What the DNS says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved<T> {
+    /// This, for as long.
+    Found {
+        /// Never empty.
+        what: T,
+        /// How long it may be believed.
+        ttl: Duration,
+    },
+    /// There is no such name, or it has nothing of the kind: mail for it fails for good.
+    Absent,
+    /// The domain says that it takes no mail (null MX, RFC 7505).
+    Refuses,
+    /// Nobody could say. Mail for it waits.
+    Unknown,
 }
 
 /// Where a client stands with the block lists.
@@ -124,6 +158,8 @@ impl Question {
     pub fn unanswered(&self) -> Answer {
         match self {
             Question::BlockList { .. } => Answer::BlockList(Listing::Clear),
+            Question::Addresses { .. } => Answer::Addresses(Resolved::Unknown),
+            Question::Exchangers { .. } => Answer::Exchangers(Resolved::Unknown),
         }
     }
 }

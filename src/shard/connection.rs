@@ -9,18 +9,16 @@ mod custody;
 mod verdict;
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use glommio::net::TcpStream;
-
 use super::delivery::Message;
 use super::record::{End, SessionRecord};
 use super::slots::{Alarm, Seat};
-use super::stream::{COMMANDS_AT_ONCE, LINGER_TIME, Wake, linger, read, send};
-use super::{Current, Shard, clock, listener, proxy};
+use super::stream::{COMMANDS_AT_ONCE, LINGER_TIME, Stream, Wake};
+use super::{Current, Shard, clock, proxy};
 use crate::metrics::{Counter, Gauge};
 use crate::policy::binding::Binding;
 use crate::policy::network::{self, Source};
@@ -37,7 +35,7 @@ const TARPIT_MEMORY_SECONDS: u32 = 600;
 /// A connection that was accepted and may stay for now.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub peer: SocketAddr,
     pub settings: Current,
     pub binding: Arc<Binding>,
@@ -57,17 +55,17 @@ pub(super) async fn serve_proxied(shard: Rc<Shard>, mut arrival: Arrival) {
     let seat = shard.slots.seat(arrival.opened + patience);
     let mut input = Vec::new();
     let (used, named) = loop {
-        match read(&shard, &seat, &mut arrival.stream, &input, proxy::MAX_HEADER).await {
+        match arrival.stream.read(&shard, &seat, &input, proxy::MAX_HEADER).await {
             Wake::Data(filled) => {
                 input.clear();
                 input.extend_from_slice(shard.scratch.borrow().get(..filled).unwrap_or_default());
             }
-            Wake::Alarm(_) | Wake::End | Wake::Broken => return shard.record_no_header(&arrival),
+            Wake::Alarm(_) | Wake::End | Wake::Broken => return shard.record_no_header(arrival),
         }
         match proxy::header(&input) {
             proxy::Header::Whole(used, named) => break (used, named),
             proxy::Header::Incomplete => {}
-            proxy::Header::Invalid => return shard.record_no_header(&arrival),
+            proxy::Header::Invalid => return shard.record_no_header(arrival),
         }
     };
     drop(seat);
@@ -97,7 +95,11 @@ pub(super) async fn serve_proxied(shard: Rc<Shard>, mut arrival: Arrival) {
             };
             Connection::run(Connection::new(shard, arrival, input)).await;
         }
-        Err(event) => shard.refuse_stream(stream, &settings, &binding, peer.ip(), event).await,
+        Err(event) => {
+            shard
+                .refuse_stream(stream.into_socket(), &settings, &binding, peer.ip(), event)
+                .await
+        }
     }
 }
 
@@ -107,7 +109,7 @@ struct Connection {
     settings: Current,
     binding: Arc<Binding>,
     seat: Seat,
-    stream: TcpStream,
+    stream: Stream,
     session: Session,
     /// Input that the session has not used yet.
     carry: Vec<u8>,
@@ -327,7 +329,7 @@ impl Connection {
         } else {
             COMMANDS_AT_ONCE
         };
-        read(&self.shard, &self.seat, &mut self.stream, &self.carry, at_once).await
+        self.stream.read(&self.shard, &self.seat, &self.carry, at_once).await
     }
 
     /// Sends all output. A client that does not take it before the deadline is left.
@@ -336,7 +338,7 @@ impl Connection {
         if output.is_empty() {
             return Ok(());
         }
-        let result = send(&mut self.stream, self.seat.slot(), output).await;
+        let result = self.stream.send(&self.shard, &self.seat, output).await;
         output.clear();
         result
     }
@@ -344,7 +346,7 @@ impl Connection {
     /// Sends what can be sent at once without pushing it, so that the end of the connection travels in the same segment.
     fn say_farewell(&mut self) {
         let output = self.session.output();
-        let sent = listener::send_more(&self.stream, output);
+        let sent = self.stream.send_more(output);
         output.drain(..sent);
     }
 
@@ -355,10 +357,10 @@ impl Connection {
         if self.session.has_quit() {
             return;
         }
-        let _ = self.stream.shutdown(Shutdown::Write).await;
+        self.stream.shutdown().await;
         if self.record.end == End::Closed {
             self.seat.deadline(clock::now() + LINGER_TIME);
-            linger(&self.shard, &self.seat, &mut self.stream).await;
+            self.stream.linger(&self.shard, &self.seat).await;
         }
     }
 }

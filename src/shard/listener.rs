@@ -23,6 +23,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::{self, Arrival};
+use super::stream::Stream;
 use super::{Current, Shard, clock};
 use crate::log::Level;
 use crate::metrics::Counter;
@@ -201,7 +202,7 @@ impl Shard {
         match claim {
             Ok(claim) => {
                 let arrival = Arrival {
-                    stream,
+                    stream: Stream::plain(stream),
                     peer,
                     settings,
                     binding,
@@ -292,11 +293,11 @@ impl Shard {
     }
 
     /// A proxy that does not say whom it speaks for is not served.
-    pub(super) fn record_no_header(&self, arrival: &Arrival) {
+    pub(super) fn record_no_header(&self, arrival: Arrival) {
         self.metrics.event(Event::BindingNotConfigured);
         self.metrics.reply(reply_code(Event::BindingNotConfigured));
         self.record_no_proxy_header(&arrival.binding.name, arrival.peer.ip(), clock::now());
-        refuse_now(&arrival.stream, Event::BindingNotConfigured.wire());
+        refuse_now(&arrival.stream.into_socket(), Event::BindingNotConfigured.wire());
     }
 
     fn note_refusal(&self, binding: &Binding, client: IpAddr, event: Event) {

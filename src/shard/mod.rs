@@ -285,9 +285,12 @@ impl Shard {
         loop {
             let notice = poll_fn(|cx| inbox.poll_next(cx)).await;
             match notice {
-                Notice::Answer(ticket, Answer::BlockList(listing)) => {
+                Notice::Answer(ticket, answer) => {
                     if let Some(slot) = self.slots.find(ticket) {
-                        slot.listed(listing);
+                        match answer {
+                            Answer::BlockList(listing) => slot.listed(listing),
+                            other => slot.answered(other),
+                        }
                     }
                 }
                 Notice::Done(ticket, done) => self.file_work_done(delivery::unpack(ticket), done),

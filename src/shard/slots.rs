@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::lookup::{Listing, Ticket};
+use crate::lookup::{Answer, Listing, Ticket};
 use crate::maildir::Done;
 use crate::timer::{Look, TimerWheel};
 
@@ -31,6 +31,7 @@ pub struct Slot {
     alarm: Cell<Option<Alarm>>,
     deadline: Cell<Instant>,
     listing: RefCell<Option<Listing>>,
+    answer: RefCell<Option<Answer>>,
     done: RefCell<Option<Box<Done>>>,
 }
 
@@ -83,6 +84,7 @@ impl Slots {
             alarm: Cell::new(None),
             deadline: Cell::new(deadline),
             listing: RefCell::new(None),
+            answer: RefCell::new(None),
             done: RefCell::new(None),
         });
         let mut table = self.0.borrow_mut();
@@ -192,13 +194,20 @@ impl Slot {
         self.wake();
     }
 
+    /// What the control thread has found out.
+    pub fn answered(&self, answer: Answer) {
+        *self.answer.borrow_mut() = Some(answer);
+        self.wake();
+    }
+
     /// The file workers' word on the message.
     pub fn done(&self, done: Done) {
         *self.done.borrow_mut() = Some(Box::new(done));
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Makes whoever waits here look again.
+    pub fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -231,6 +240,17 @@ impl Slot {
     /// Waits for the file workers.
     pub async fn file_work(&self) -> Done {
         *poll_fn(|cx| self.wait_for(cx, || self.done.borrow_mut().take())).await
+    }
+
+    /// Waits for the control thread's answer or an alarm.
+    pub async fn answer(&self) -> Result<Answer, Alarm> {
+        poll_fn(|cx| {
+            self.wait_for(cx, || {
+                let answer = self.answer.borrow_mut().take();
+                answer.map(Ok).or_else(|| self.alarm.take().map(Err))
+            })
+        })
+        .await
     }
 
     /// Waits for the block lists or an alarm.

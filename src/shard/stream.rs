@@ -1,11 +1,12 @@
-//! Bytes in and out of one socket, with an ear for alarms.
+//! Bytes in and out of one connection, with an ear for alarms.
 //!
-//! Promises: input goes straight into the shard's one buffer; a write that the client does not take ends with the next alarm;
+//! Promises: input goes straight into the shard's one buffer; a write that the peer does not take ends with the next alarm;
 //! nothing is allocated. Lives on its shard.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -29,7 +30,7 @@ const LINGER_OCTETS: usize = 1 << 20;
 pub enum Wake {
     /// So many octets stand in the shard's buffer, carried ones first.
     Data(usize),
-    /// The client has sent all that it will.
+    /// The peer has sent all that it will.
     End,
     /// The connection is gone.
     Broken,
@@ -37,61 +38,106 @@ pub enum Wake {
     Alarm(Alarm),
 }
 
-/// Waits for input. It arrives in the shard's buffer, behind what was carried over; that is safe to share because it is
-/// used up before anybody else runs.
-///
-/// A busy shard serves everybody else first and then simply looks: by then the client has mostly answered, and a look that
-/// finds something is cheaper than being told by the ring (no poll request, no completion, no interrupt between cores).
-pub async fn read(shard: &Shard, seat: &Seat, stream: &mut TcpStream, carry: &[u8], at_once: usize) -> Wake {
-    if shard.looks.may_look() {
-        future::yield_now().await;
-        // A client that always has something to say must not talk past its deadline.
-        if let Some(alarm) = seat.slot().take_alarm() {
-            return Wake::Alarm(alarm);
-        }
-        if let Some(wake) = look(shard, stream, carry, at_once) {
-            shard.looks.found();
-            return wake;
-        }
-    } else {
-        glommio::yield_if_needed().await;
-    }
-    loop {
-        if let Some(alarm) = readable(seat, stream).await {
-            return Wake::Alarm(alarm);
-        }
-        if let Some(wake) = look(shard, stream, carry, at_once) {
-            return wake;
-        }
-    }
+/// A connection, whichever side has opened it.
+#[derive(Debug)]
+pub struct Stream {
+    socket: TcpStream,
 }
 
-/// What the socket has, without waiting; none where it has nothing.
-fn look(shard: &Shard, stream: &TcpStream, carry: &[u8], at_once: usize) -> Option<Wake> {
-    let mut scratch = shard.scratch.borrow_mut();
-    let end = scratch.len().min(carry.len() + at_once);
-    let Some((front, space)) = scratch.get_mut(..end).and_then(|s| s.split_at_mut_checked(carry.len())) else {
-        return Some(Wake::Broken);
-    };
-    match listener::receive(stream, space) {
-        Ok(0) => Some(Wake::End),
-        Ok(n) => {
-            front.copy_from_slice(carry);
-            Some(Wake::Data(front.len() + n))
+impl Stream {
+    /// A connection as it comes from the network.
+    pub fn plain(socket: TcpStream) -> Stream {
+        Stream { socket }
+    }
+
+    /// The socket itself, for who has only a last word to say.
+    pub fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
+    /// Waits for input. It arrives in the shard's buffer, behind what was carried over; that is safe to share because it is
+    /// used up before anybody else runs.
+    ///
+    /// A busy shard serves everybody else first and then simply looks: by then the peer has mostly answered, and a look that
+    /// finds something is cheaper than being told by the ring (no poll request, no completion, no interrupt between cores).
+    pub async fn read(&mut self, shard: &Shard, seat: &Seat, carry: &[u8], at_once: usize) -> Wake {
+        if shard.looks.may_look() {
+            future::yield_now().await;
+            // A peer that always has something to say must not talk past its deadline.
+            if let Some(alarm) = seat.slot().take_alarm() {
+                return Wake::Alarm(alarm);
+            }
+            if let Some(wake) = self.look(shard, carry, at_once) {
+                shard.looks.found();
+                return wake;
+            }
+        } else {
+            glommio::yield_if_needed().await;
         }
-        Err(Errno::AGAIN | Errno::INTR) => None,
-        Err(_) => Some(Wake::Broken),
+        loop {
+            if let Some(alarm) = readable(seat, &mut self.socket).await {
+                return Wake::Alarm(alarm);
+            }
+            if let Some(wake) = self.look(shard, carry, at_once) {
+                return wake;
+            }
+        }
+    }
+
+    /// What the connection has, without waiting; none where it has nothing.
+    fn look(&mut self, shard: &Shard, carry: &[u8], at_once: usize) -> Option<Wake> {
+        let mut scratch = shard.scratch.borrow_mut();
+        let end = scratch.len().min(carry.len() + at_once);
+        let Some((front, space)) = scratch.get_mut(..end).and_then(|s| s.split_at_mut_checked(carry.len())) else {
+            return Some(Wake::Broken);
+        };
+        match listener::receive(&self.socket, space) {
+            Ok(0) => Some(Wake::End),
+            Ok(n) => {
+                front.copy_from_slice(carry);
+                Some(Wake::Data(front.len() + n))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Err(_) => Some(Wake::Broken),
+        }
+    }
+
+    /// Sends octets; fails with `TimedOut` when an alarm is raised before the peer has taken them.
+    pub async fn send(&mut self, _shard: &Shard, seat: &Seat, octets: &[u8]) -> io::Result<()> {
+        push(&mut self.socket, seat.slot(), octets).await
+    }
+
+    /// Sends what can be sent at once without pushing it, so that the end of the connection travels in the same segment.
+    /// Returns how many octets are taken care of; the rest is for [`Stream::send`].
+    pub fn send_more(&mut self, octets: &[u8]) -> usize {
+        listener::send_more(&self.socket, octets)
+    }
+
+    /// Says that nothing more will come from here. What the peer sends can still be read.
+    pub async fn shutdown(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write).await;
+    }
+
+    /// Reads and throws away what a peer still sends, until it closes, or has been given enough of our time.
+    pub async fn linger(&mut self, shard: &Shard, seat: &Seat) {
+        let mut left = LINGER_OCTETS;
+        loop {
+            match self.read(shard, seat, &[], COMMANDS_AT_ONCE).await {
+                Wake::Data(n) if n < left => left -= n,
+                _ => return,
+            }
+        }
     }
 }
 
 /// Waits until there is something to read, the end included, or until an alarm. A read of no octets is how to wait without
 /// a buffer.
-async fn readable(seat: &Seat, stream: &mut TcpStream) -> Option<Alarm> {
+async fn readable(seat: &Seat, socket: &mut TcpStream) -> Option<Alarm> {
     poll_fn(|cx| {
         if let Some(alarm) = seat.slot().take_alarm() {
             return Poll::Ready(Some(alarm));
         }
-        match Pin::new(&mut *stream).poll_read(cx, &mut []) {
+        match Pin::new(&mut *socket).poll_read(cx, &mut []) {
             // An error is found again by whoever looks.
             Poll::Ready(_) => Poll::Ready(None),
             Poll::Pending => {
@@ -127,12 +173,12 @@ impl Looks {
     }
 }
 
-/// Sends octets; fails with `TimedOut` when an alarm is raised before the client has taken them.
-pub async fn send(stream: &mut TcpStream, slot: &Slot, octets: &[u8]) -> io::Result<()> {
+/// Sends octets into a socket; fails with `TimedOut` when an alarm is raised before they are taken.
+async fn push(socket: &mut TcpStream, slot: &Slot, octets: &[u8]) -> io::Result<()> {
     let mut sent = 0;
     poll_fn(|cx| {
         while let Some(rest) = octets.get(sent..).filter(|rest| !rest.is_empty()) {
-            match Pin::new(&mut *stream).poll_write(cx, rest) {
+            match Pin::new(&mut *socket).poll_write(cx, rest) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => sent += n,
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -147,17 +193,6 @@ pub async fn send(stream: &mut TcpStream, slot: &Slot, octets: &[u8]) -> io::Res
         Poll::Ready(Ok(()))
     })
     .await
-}
-
-/// Reads and throws away what a client still sends, until it closes, or has been given enough of our time.
-pub async fn linger(shard: &Shard, seat: &Seat, stream: &mut TcpStream) {
-    let mut left = LINGER_OCTETS;
-    loop {
-        match read(shard, seat, stream, &[], COMMANDS_AT_ONCE).await {
-            Wake::Data(n) if n < left => left -= n,
-            _ => return,
-        }
-    }
 }
 
 #[cfg(test)]

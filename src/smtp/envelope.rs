@@ -5,7 +5,7 @@
 use super::path::{ForwardPath, ReversePath};
 
 /// What MAIL and the accepted RCPTs of one transaction said (RFC 5321 section 2.3.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
     /// Where reports go; null for reports themselves.
     pub reverse_path: ReversePath,

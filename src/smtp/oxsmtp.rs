@@ -260,6 +260,15 @@ pub fn queued(out: &mut Vec<u8>, queue_id: &str) {
     line(out, &["250 2.6.0 <", queue_id, "> Queued mail for delivery"]);
 }
 
+/// A next hop's refusal, passed on in its own words: code, enhanced status code where it gave one, text, on one line. Whatever
+/// in it is no printable ASCII is replaced, and it ends where a reply line must (RFC 5321 section 4.5.3.1.5).
+pub fn of_a_hop(out: &mut Vec<u8>, text: &str) {
+    const LONGEST: usize = 510;
+    let printable = |octet: u8| if (0x20..=0x7e).contains(&octet) { octet } else { b'?' };
+    out.extend(text.bytes().take(LONGEST).map(printable));
+    out.extend_from_slice(b"\r\n");
+}
+
 /// A chunk that is not the last one has been taken (RFC 3030 section 2).
 pub fn chunk_received(out: &mut Vec<u8>, octets: u64) {
     line(out, &["250 2.0.0 ", &octets.to_string(), " octets received"]);
@@ -330,6 +339,16 @@ mod tests {
             "See https://mx.test/why",
         );
         assert!(out.ends_with(b" to this server\r\n"));
+    }
+
+    #[test]
+    fn the_words_of_a_hop_stay_one_line_of_printable_ascii() {
+        let mut out = Vec::new();
+        of_a_hop(&mut out, "550 5.1.1 no\r\n250 OK\u{1b}");
+        assert_eq!(out, b"550 5.1.1 no??250 OK?\r\n");
+        out.clear();
+        of_a_hop(&mut out, &"x".repeat(2000));
+        assert_eq!(out.len(), 512);
     }
 
     #[test]

@@ -20,9 +20,10 @@ pub struct Mailbox {
 }
 
 /// Where reports go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ReversePath {
     /// `<>`
+    #[default]
     Null,
     /// `<mailbox>`
     Mailbox(Mailbox),

@@ -250,6 +250,25 @@ impl Session {
         self.error(reply, Point::Command, now);
     }
 
+    /// Every recipient was refused for good by the next hop: its own words, `550 5.1.1 …` without a line end, are the final
+    /// refusal.
+    pub fn refuse_as_hop(&mut self, text: &str, now: Instant) {
+        if !matches!(self.phase, Phase::Committing) {
+            return;
+        }
+        self.phase = Phase::Command;
+        self.heard = now;
+        let line = Line::Hop(text.into());
+        self.end_transaction(Some(line.clone()), None);
+        self.put(line, Follows::Continue, Point::Command, now);
+    }
+
+    /// Moves the envelope of a message that is being committed to whoever answers for it from here on.
+    pub fn take_envelope(&mut self) -> Option<Envelope> {
+        let transaction = self.transaction.as_mut()?;
+        Some(std::mem::take(&mut transaction.envelope))
+    }
+
     /// What waits to be sent. The driver takes it from the front.
     pub fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
@@ -445,7 +464,7 @@ impl Session {
         self.report = Some(Box::new(Report {
             envelope: transaction.envelope,
             size: self.scanner.size(),
-            reply: line.map(|l| l.text().into()),
+            reply: line.map(|line| line.text().into()),
             event,
         }));
         self.scanner.reset();

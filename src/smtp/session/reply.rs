@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Asked, Phase, Session, Step};
 use crate::smtp::Edition;
-use crate::smtp::oxsmtp::{Event, Follows, Reply};
+use crate::smtp::oxsmtp::{self, Event, Follows, Reply};
 
 /// An error reply that waits (tarpit).
 #[derive(Debug)]
@@ -17,25 +17,20 @@ pub(super) struct Delayed {
     pub follows: Follows,
 }
 
-/// A reply of the table, on its way out.
-#[derive(Clone, Copy, Debug)]
+/// A reply on its way out: of the table, or a next hop's own words, which have no line end.
+#[derive(Clone, Debug)]
 pub(super) enum Line {
     Reply(Reply),
     Event(Event),
+    Hop(Box<str>),
 }
 
 impl Line {
-    pub(super) fn wire(self) -> &'static [u8] {
-        match self {
-            Line::Reply(reply) => reply.wire(),
-            Line::Event(event) => event.wire(),
-        }
-    }
-
-    pub(super) fn text(self) -> &'static str {
+    pub(super) fn text(&self) -> &str {
         match self {
             Line::Reply(reply) => reply.text(),
             Line::Event(event) => event.text(),
+            Line::Hop(text) => text,
         }
     }
 }
@@ -59,7 +54,7 @@ impl Point {
 impl Session {
     /// A reply that is no error.
     pub(super) fn say(&mut self, reply: Reply) {
-        self.write(Line::Reply(reply));
+        self.write(&Line::Reply(reply));
     }
 
     /// An error reply: counted where it is a protocol error, delayed where the client is a stranger.
@@ -103,17 +98,20 @@ impl Session {
     }
 
     pub(super) fn put_now(&mut self, line: Line, follows: Follows) {
-        self.write(line);
+        self.write(&line);
         if follows == Follows::Close {
             self.end_transaction(Some(line), None);
             self.phase = Phase::Closing;
         }
     }
 
-    pub(super) fn write(&mut self, line: Line) {
-        let wire = line.wire();
-        self.output.extend_from_slice(wire);
-        self.notes.replies.push(code(wire));
+    pub(super) fn write(&mut self, line: &Line) {
+        match line {
+            Line::Reply(reply) => self.output.extend_from_slice(reply.wire()),
+            Line::Event(event) => self.output.extend_from_slice(event.wire()),
+            Line::Hop(text) => oxsmtp::of_a_hop(&mut self.output, text),
+        }
+        self.notes.replies.push(code(line.text().as_bytes()));
     }
 
     /// v17: an error reply at the end of any command waits; v4.1: one to MAIL (the driver sees to those at connect).
@@ -136,9 +134,9 @@ impl Session {
     }
 }
 
-/// The reply code at the start of a line of the table, which has three digits there.
-fn code(wire: &[u8]) -> u16 {
-    wire.iter()
+/// The reply code at the start of a line, which has three digits there.
+fn code(line: &[u8]) -> u16 {
+    line.iter()
         .take(3)
         .fold(0, |n, digit| n * 10 + u16::from(digit.wrapping_sub(b'0')))
 }
