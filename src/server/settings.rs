@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::config::{self, Config};
-use crate::control::{self, dns};
+use crate::control::{self, dns, resolve};
 use crate::log::{Level, Log};
 use crate::maildir::Template;
 use crate::policy::Policy;
@@ -191,6 +191,11 @@ pub fn build(config: &Config, room: u64, shards: usize, scopes: &mut Scopes, log
             zones: config.access.dnsbl.iter().map(|zone| zone.as_str().into()).collect(),
             servers: config.access.dns_servers.clone(),
             ..dns::Settings::default()
+        },
+        names: resolve::Settings {
+            hostname: config.hostname.as_str().into(),
+            servers: config.access.dns_servers.clone(),
+            ..resolve::Settings::default()
         },
         watched,
         disks,
