@@ -14,13 +14,16 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Place};
-use super::entry::{Entry, Index, NOWHERE, Piece, State};
+use super::entry::Index;
 use super::record::{HEADER, Header, Kind, Mark, PAYLOAD_MOST, Seal, tag};
 use super::segment::{Segment, Segments};
-use super::summary;
-use super::{DirectoryId, News, QueueId, Settings, Task};
+use super::{DirectoryId, Settings, Task};
 
 mod failing;
+mod finishing;
+mod group;
+
+use group::Group;
 
 /// Octets that are written although nobody waits for them.
 const WRITE_LEAST: usize = 256 << 10;
@@ -65,6 +68,8 @@ pub(super) struct Log {
     seals: Vec<Seal>,
     spares: Vec<u32>,
     free: Vec<u32>,
+    /// Segments that could go but for a summary, when that was last too dear.
+    blocked: usize,
     /// Messages that are known.
     messages: usize,
     /// Those of them that are done with, not yet durably.
@@ -93,31 +98,6 @@ enum Next {
     Failed,
 }
 
-/// What becomes durable together.
-#[derive(Debug, Default)]
-struct Group {
-    /// Messages with content in it.
-    messages: Vec<u64>,
-    commits: Vec<u64>,
-    /// Each part of a record; whether it is the last.
-    events: Vec<(Event, bool)>,
-    flushes: Vec<u64>,
-    pieces: Vec<(u64, Piece)>,
-    /// Octets, padding included.
-    octets: u64,
-    /// The number of the record after it.
-    sequence: u32,
-    durable: bool,
-}
-
-/// A record that is not content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Event {
-    Update(u64),
-    Settled(u64),
-    Summary(u32),
-}
-
 impl Log {
     pub(super) fn new(directory: DirectoryId, salt: u64, settings: Settings, segments: Segments) -> Log {
         Log {
@@ -138,6 +118,7 @@ impl Log {
             seals: Vec::new(),
             spares: Vec::new(),
             free: Vec::new(),
+            blocked: 0,
             messages: 0,
             settling: 0,
             removed: false,
@@ -330,7 +311,14 @@ impl Log {
             durable: 0,
             sequence: 0,
         };
-        self.segments.insert(segment, Segment::default());
+        let size = self.segment_size();
+        self.segments.insert(
+            segment,
+            Segment {
+                size,
+                ..Segment::default()
+            },
+        );
         if let Some(old) = self.head.replace(head) {
             self.seals.push(Seal {
                 segment: old.segment,
@@ -362,7 +350,7 @@ impl Log {
         let segments = &mut self.segments;
         segments.hold(segment, place.seals);
         let (octets, sequence) = batch.seal(place, |header, at| {
-            settle_place(header, at, segment, index, segments, &mut group);
+            group.place(header, at, segment, index, segments);
         });
         (group.octets, group.sequence) = (octets.len() as u64, sequence);
         self.flight_octets = octets.len();
@@ -372,113 +360,6 @@ impl Log {
             offset,
             octets,
         })
-    }
-
-    /// A task is done, well.
-    pub(super) fn done(&mut self, doing: Doing, index: &mut Index, news: &mut VecDeque<News>) {
-        match doing {
-            Doing::Create { segment, .. } => self.next = Next::Ready(segment),
-            Doing::Write => self.written(index, news),
-            Doing::Sync => self.synced(index, news),
-            Doing::Free { segment, recycled } => {
-                if recycled {
-                    self.spares.push(segment);
-                }
-                self.segments.gone(segment);
-                self.seals.retain(|seal| seal.segment != segment);
-                self.reap(index);
-            }
-            Doing::RemoveDirectory => {}
-        }
-    }
-
-    fn written(&mut self, index: &mut Index, news: &mut VecDeque<News>) {
-        let Some(mut group) = self.flight.take() else { return };
-        self.flight_octets = 0;
-        if let Some(head) = &mut self.head {
-            head.offset += group.octets;
-            head.sequence = group.sequence;
-        }
-        for (id, piece) in group.pieces.drain(..) {
-            if let Some(entry) = index.get_mut(&id) {
-                entry.pieces.push(piece);
-            }
-        }
-        let known = group.flushes.drain(..).filter(|id| index.contains_key(id));
-        news.extend(known.map(|id| News::Written(QueueId::from_number(id))));
-        self.sync_due |= group.durable;
-        self.unsynced.messages.append(&mut group.messages);
-        self.unsynced.commits.append(&mut group.commits);
-        self.unsynced.events.append(&mut group.events);
-    }
-
-    fn synced(&mut self, index: &mut Index, news: &mut VecDeque<News>) {
-        self.syncing = false;
-        let group = std::mem::take(&mut self.unsynced);
-        let Some(head) = &mut self.head else { return };
-        head.durable = head.offset;
-        self.seals.clear();
-        for id in group.commits {
-            if let Some(entry) = index.get_mut(&id).filter(|entry| entry.state == State::Committing) {
-                entry.state = State::Durable;
-                news.push_back(News::Durable(QueueId::from_number(id)));
-            }
-        }
-        for (event, _) in group.events.into_iter().filter(|(_, last)| *last) {
-            match event {
-                Event::Update(_) => {}
-                Event::Settled(id) => {
-                    if let Some(entry) = index.remove(&id) {
-                        self.settling -= 1;
-                        self.forget(&entry);
-                    }
-                }
-                Event::Summary(segment) => {
-                    if let Some(segment) = self.segments.find(segment) {
-                        (segment.summary, segment.summarising) = (segment.summary_begins, false);
-                    }
-                }
-            }
-        }
-        self.reap(index);
-    }
-
-    /// A message is gone: nothing of it is needed.
-    pub(super) fn forget(&mut self, entry: &Entry) {
-        self.messages = self.messages.saturating_sub(1);
-        let written = self.head.as_ref().map(|head| head.segment);
-        for segment in &entry.segments {
-            self.segments.unpin(*segment, written);
-        }
-    }
-
-    /// Looks which segments may go.
-    pub(super) fn reap(&mut self, index: &Index) {
-        let over = self.messages == 0 && self.is_quiet() && self.unsynced_is_durable();
-        if !self.is_own() && over && !self.segments.are_kept() {
-            // Nothing more will be written here.
-            if let Some(head) = self.head.take() {
-                self.segments.retire(head.segment);
-            }
-        }
-        let reaped = self.segments.reap();
-        self.free.extend(reaped.free);
-        for segment in reaped.summarise {
-            self.summarise(segment, index);
-        }
-    }
-
-    fn summarise(&mut self, segment: u32, index: &Index) {
-        let Some(home) = self.segments.find(segment) else {
-            return;
-        };
-        home.begun.retain(|id| lives_in(index, *id, segment));
-        let living = home
-            .begun
-            .iter()
-            .filter_map(|id| Some((*id, index.get(id)?.progress.as_deref())));
-        let payload = summary::encode(living);
-        self.push(Kind::Summary, u64::from(segment), &payload);
     }
 
     fn is_own(&self) -> bool {
@@ -528,87 +409,4 @@ impl Log {
 /// All seals, unless a disk that fails on and on has left more than a record should hold.
 fn last(seals: &[Seal]) -> &[Seal] {
     seals.get(seals.len().saturating_sub(SEALS_MOST)..).unwrap_or_default()
-}
-
-/// Whether a message that began in the segment lives.
-fn lives_in(index: &Index, id: u64, segment: u32) -> bool {
-    index
-        .get(&id)
-        .is_some_and(|entry| entry.home == segment && entry.state != State::Settling)
-}
-
-/// A record has found its place: everybody who must know learns of it.
-fn settle_place(
-    header: &mut Header,
-    at: u64,
-    segment: u32,
-    index: &mut Index,
-    segments: &mut Segments,
-    group: &mut Group,
-) {
-    let id = header.id;
-    match header.kind {
-        Kind::Mark | Kind::Sealed | Kind::Void => header.home = segment,
-        Kind::Begin | Kind::Chunk | Kind::Commit => {
-            let Some(entry) = index.get_mut(&id).filter(|entry| entry.is_being_written()) else {
-                header.kind = Kind::Void;
-                return;
-            };
-            if entry.home == NOWHERE {
-                entry.home = segment;
-                if let Some(segment) = segments.find(segment) {
-                    segment.begun.push(id);
-                }
-            }
-            if entry.stands_in(segment) {
-                segments.pin(segment);
-            }
-            header.home = entry.home;
-            if group.messages.last() != Some(&id) {
-                group.messages.push(id);
-            }
-            match header.kind {
-                Kind::Chunk => group.pieces.push((
-                    id,
-                    Piece {
-                        segment,
-                        offset: at as u32,
-                        length: header.length,
-                        checksum: header.payload_crc,
-                    },
-                )),
-                Kind::Commit => group.commits.push(id),
-                _ => {}
-            }
-        }
-        Kind::Update | Kind::Settled | Kind::Summary => {
-            let (home, event) = match header.kind {
-                Kind::Summary => (id as u32, Event::Summary(id as u32)),
-                kind => {
-                    let home = index.get(&id).map_or(NOWHERE, |entry| entry.home);
-                    (
-                        home,
-                        if kind == Kind::Update {
-                            Event::Update(id)
-                        } else {
-                            Event::Settled(id)
-                        },
-                    )
-                }
-            };
-            header.home = home;
-            if header.kind == Kind::Summary
-                && header.part == 0
-                && let Some(home) = segments.find(home)
-            {
-                home.summary_begins = Some(segment);
-            }
-            if home == NOWHERE {
-                header.kind = Kind::Void;
-            } else if let Some(segment) = segments.find(segment) {
-                segment.about.insert(home);
-            }
-            group.events.push((event, !header.more));
-        }
-    }
 }

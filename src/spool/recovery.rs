@@ -104,7 +104,10 @@ pub fn recover(disk: &dyn Disk, each: &mut dyn FnMut(Recovered)) -> io::Result<R
     for &number in &numbers {
         let octets = disk.whole(number)?;
         let end = seals.get(&number).map(|seal| seal.end);
-        let mut segment = Segment::default();
+        let mut segment = Segment {
+            size: octets.len() as u64,
+            ..Segment::default()
+        };
         let found = scan(
             &octets,
             tag(disk.salt(), number),

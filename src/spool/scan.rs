@@ -49,7 +49,8 @@ pub(super) fn scan(octets: &[u8], tag: u64, end: Option<u64>, visit: &mut dyn Fn
         if at.offset.next_multiple_of(at.alignment) >= durable {
             break;
         }
-        let next = segment.search(&at).filter(|(offset, _)| *offset < durable);
+        // What begins where the durable part ends is no tail behind a gap: the gap ends with the durable part.
+        let next = segment.search(&at).filter(|(offset, _)| *offset <= durable);
         let (offset, sequence) = next.unwrap_or((durable, at.sequence));
         found.damaged += offset.saturating_sub(at.offset) as u64;
         found.end = offset as u64;

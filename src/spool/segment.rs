@@ -17,6 +17,8 @@ use super::record::Seal;
 /// One segment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Segment {
+    /// Octets of its file.
+    pub(super) size: u64,
     /// Messages, not yet durably settled, with content in it.
     pub(super) pins: usize,
     /// The messages that begin in it, in order.
@@ -52,8 +54,11 @@ pub(super) struct Segments {
 pub(super) struct Reaped {
     /// These may go.
     pub(super) free: Vec<u32>,
-    /// These need a summary, so that others may go.
-    pub(super) summarise: Vec<u32>,
+    /// These could go if there were a summary of each of the `homes`.
+    pub(super) blocked: Vec<u32>,
+    /// Octets of the files of those.
+    pub(super) octets: u64,
+    pub(super) homes: BTreeSet<u32>,
 }
 
 impl Segments {
@@ -168,30 +173,33 @@ impl Segments {
                 continue;
             }
             let held = segment.holds.iter().any(|held| self.all.contains_key(held));
-            let needed: Vec<u32> = segment
-                .about
-                .iter()
-                .copied()
-                .filter(|home| self.needs(*home, number))
-                .collect();
-            if needed.is_empty() && !held {
+            let needed = segment.about.iter().copied().filter(|home| self.needs(*home, number));
+            let needed: BTreeSet<u32> = needed.collect();
+            if held {
+                continue;
+            }
+            if needed.is_empty() {
                 self.candidates.remove(&number);
                 reaped.free.push(number);
-                if let Some(segment) = self.all.get_mut(&number) {
-                    segment.leaving = true;
-                }
+            } else if needed.iter().all(|home| self.is_to_be_summarised(*home)) {
+                reaped.blocked.push(number);
+                reaped.octets += segment.size;
+                reaped.homes.extend(needed);
             }
-            for home in needed {
-                if let Some(home_segment) = self.all.get_mut(&home)
-                    && (home_segment.pins > 0 || home_segment.kept)
-                    && !home_segment.summarising
-                {
-                    home_segment.summarising = true;
-                    reaped.summarise.push(home);
-                }
+        }
+        for number in &reaped.free {
+            if let Some(segment) = self.all.get_mut(number) {
+                segment.leaving = true;
             }
         }
         reaped
+    }
+
+    /// Whether it will stay for a while, and no summary of it is on its way.
+    fn is_to_be_summarised(&self, home: u32) -> bool {
+        self.all
+            .get(&home)
+            .is_some_and(|home| (home.pins > 0 || home.kept) && !home.summarising)
     }
 
     /// Whether what `number` says about messages of `home` is still needed.
@@ -210,21 +218,31 @@ mod tests {
 
     fn segments(count: u32) -> Segments {
         let mut segments = Segments::default();
-        (1..=count).for_each(|number| segments.insert(number, Segment::default()));
+        (1..=count).for_each(|number| {
+            segments.insert(
+                number,
+                Segment {
+                    size: 100,
+                    ..Segment::default()
+                },
+            )
+        });
         segments
     }
 
     fn free(numbers: &[u32]) -> Reaped {
         Reaped {
             free: numbers.to_vec(),
-            summarise: Vec::new(),
+            ..Reaped::default()
         }
     }
 
-    fn summarise(numbers: &[u32]) -> Reaped {
+    fn blocked(number: u32, home: u32) -> Reaped {
         Reaped {
             free: Vec::new(),
-            summarise: numbers.to_vec(),
+            blocked: vec![number],
+            octets: 100,
+            homes: BTreeSet::from([home]),
         }
     }
 
@@ -262,20 +280,21 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_with_living_messages_is_summarised_once_to_let_a_later_one_go() {
+    fn a_summary_of_a_segment_with_living_messages_lets_a_later_one_go() {
         let mut segments = segments(4);
         segments.pin(1);
         segments.find(2).unwrap().about.insert(1);
         segments.retire(1);
         segments.retire(2);
-        assert_eq!(segments.reap(), summarise(&[1]));
-        assert_eq!(segments.reap(), summarise(&[]));
+        assert_eq!(segments.reap(), blocked(2, 1));
+        segments.find(1).unwrap().summarising = true;
+        assert_eq!(segments.reap(), free(&[]));
         let first = segments.find(1).unwrap();
         (first.summary, first.summarising) = (Some(3), false);
         segments.find(3).unwrap().about.insert(1);
         assert_eq!(segments.reap(), free(&[2]));
         segments.retire(3);
-        assert_eq!(segments.reap(), summarise(&[1]));
+        assert_eq!(segments.reap(), blocked(3, 1));
     }
 
     #[test]
@@ -304,6 +323,6 @@ mod tests {
         segments.retire(2);
         assert_eq!(segments.reap(), free(&[1]));
         segments.stays(1);
-        assert_eq!(segments.reap(), summarise(&[1]));
+        assert_eq!(segments.reap(), blocked(2, 1));
     }
 }

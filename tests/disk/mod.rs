@@ -30,6 +30,15 @@ impl Chance {
         z ^ z >> 31
     }
 
+    pub fn octets(&mut self, length: usize) -> Vec<u8> {
+        let mut octets = Vec::with_capacity(length + 8);
+        while octets.len() < length {
+            octets.extend_from_slice(&self.next().to_le_bytes());
+        }
+        octets.truncate(length);
+        octets
+    }
+
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }

@@ -50,7 +50,8 @@ pub struct Rig {
     pub messages: BTreeMap<u64, Message>,
     pub under_way: Vec<Work>,
     pub poisoned: usize,
-    pub written: HashSet<u64>,
+    /// Octets that were appended when the last flush was asked for.
+    flushed: BTreeMap<u64, usize>,
     pub reports: Vec<Report>,
     salts: Vec<u64>,
     next: u64,
@@ -70,7 +71,7 @@ impl Rig {
             messages: BTreeMap::new(),
             under_way: Vec::new(),
             poisoned: 0,
-            written: HashSet::new(),
+            flushed: BTreeMap::new(),
             reports: Vec::new(),
             salts: vec![salt],
             next: 1,
@@ -98,7 +99,7 @@ impl Rig {
     }
 
     pub fn append(&mut self, id: u64, length: usize) {
-        let octets: Vec<u8> = (0..length).map(|_| self.chance.next() as u8).collect();
+        let octets = self.chance.octets(length);
         let message = self.messages.get_mut(&id).unwrap();
         if message.stage == Stage::Open {
             message.content.extend_from_slice(&octets);
@@ -108,6 +109,7 @@ impl Rig {
     }
 
     pub fn flush(&mut self, id: u64) {
+        self.flushed.entry(id).or_insert(self.messages[&id].content.len());
         self.spool.flush(QueueId::from_number(id));
         self.collect();
     }
@@ -251,8 +253,9 @@ impl Rig {
                     assert!(self.spool.extents(id).is_empty());
                 }
                 News::Written(id) => {
-                    self.written.insert(id.number());
-                    self.check_content(id.number());
+                    let written = self.read(id.number());
+                    assert!(written.len() >= self.flushed.remove(&id.number()).unwrap_or(0));
+                    assert!(self.messages[&id.number()].content.starts_with(&written));
                 }
                 News::Poisoned { .. } => self.poisoned += 1,
             }
@@ -266,9 +269,8 @@ impl Rig {
         assert_eq!(places.len(), busy.len(), "two writes or syncs of one directory at once");
     }
 
-    /// Reads the content back.
-    pub fn check_content(&self, id: u64) {
-        let message = &self.messages[&id];
+    /// What stands there of the content.
+    fn read(&self, id: u64) -> Vec<u8> {
         let mut read = Vec::new();
         for extent in self.spool.extents(QueueId::from_number(id)) {
             let salt = self.salt(extent.directory);
@@ -280,16 +282,13 @@ impl Rig {
             assert!(verifier.finish());
             read.extend(octets);
         }
-        if message.stage == Stage::Open {
-            assert!(message.content.starts_with(&read));
-        } else {
-            assert!(
-                message.content == read,
-                "{id}: {} octets of {}",
-                read.len(),
-                message.content.len()
-            );
-        }
+        read
+    }
+
+    /// Reads the content back.
+    fn check_content(&self, id: u64) {
+        let (content, read) = (&self.messages[&id].content, self.read(id));
+        assert!(*content == read, "{id}: {} octets of {}", read.len(), content.len());
     }
 
     fn salt(&self, directory: DirectoryId) -> u64 {
@@ -330,7 +329,7 @@ impl Rig {
         self.disk.make(salt);
         self.salts = vec![salt];
         self.spool = Spool::new(self.settings, salt);
-        self.written.clear();
+        self.flushed.clear();
         let mut found = Vec::new();
         for old in old {
             let recovery = recover(&self.disk.view(old), &mut |recovered| found.push(recovered)).unwrap();

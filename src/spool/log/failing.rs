@@ -8,7 +8,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::{Doing, Event, Log, Next};
+use super::group::Event;
+use super::{Doing, Log, Next};
 use crate::spool::batch::Batch;
 use crate::spool::entry::{Index, State};
 use crate::spool::record::{Header, Kind, Seal};

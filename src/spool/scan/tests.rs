@@ -160,7 +160,9 @@ proptest! {
         end in prop::option::of(0..4000u64),
     ) {
         let mut log = Log::new();
-        groups.iter().for_each(|(ids, synced)| drop(log.group(ids, *synced)));
+        for (ids, synced) in &groups {
+            log.group(ids, *synced);
+        }
         for (at, octet) in changes {
             let at = at.index(log.octets.len());
             log.octets[at] = octet;
