@@ -57,6 +57,17 @@ fn settings() -> impl Strategy<Value = Settings> {
     })
 }
 
+/// A case takes a quarter of a second without optimisation; `PROPTEST_CASES` asks for more of them.
+fn config() -> ProptestConfig {
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    let cases = if asked { ProptestConfig::default().cases } else { 40 };
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 fn play(rig: &mut Rig, moves: Vec<Move>) {
     for step in moves {
         let of = |stages: &[Stage], nth: usize, rig: &Rig| {
@@ -103,7 +114,7 @@ fn play(rig: &mut Rig, moves: Vec<Move>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn what_was_durable_is_there_after_any_cut(moves in moves(false), settings in settings(), seed in any::<u64>()) {

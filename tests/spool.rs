@@ -187,7 +187,7 @@ fn a_whole_segment_that_is_zeros_costs_only_its_own() {
 fn progress() -> Progress {
     Progress {
         held: true,
-        recipients: Vec::new(),
+        ..Progress::default()
     }
 }
 

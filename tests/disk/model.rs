@@ -12,8 +12,8 @@ use postern::smtp::Form;
 use postern::smtp::envelope::{Envelope, MailParameters, RcptParameters, Recipient};
 use postern::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use postern::spool::{
-    Content, DirectoryId, Failure, Head, News, Progress, QueueId, RecipientProgress, RecipientState, Recovered, Report,
-    Settings, Spool, Task, Work, recover,
+    Content, DirectoryId, Failure, Fate, Head, News, Progress, QueueId, Recovered, Report, Settings, Spool, Task, Work,
+    recover,
 };
 
 use super::{Chance, MemoryDisk};
@@ -148,21 +148,16 @@ impl Rig {
 
     pub fn update(&mut self, id: u64) {
         let message = self.messages.get_mut(&id).unwrap();
-        let recipient = RecipientProgress {
-            state: [
-                RecipientState::Waiting,
-                RecipientState::Delivered,
-                RecipientState::Failed,
-            ][self.chance.below(3)],
-            attempts: self.chance.next() as u32,
+        let waiting = Fate::Waiting {
+            attempts: self.chance.next() as u16,
             due: self.chance.next(),
-            notified: self.chance.coin(),
-            reply: self.chance.coin().then(|| "450 4.2.0 later".into()),
+            last: None,
         };
-        let recipients = vec![recipient; message.head.envelope.recipients.len()];
+        let fate = if self.chance.coin() { waiting } else { Fate::Settled };
         let progress = Progress {
+            recipients: vec![fate; message.head.envelope.recipients.len()],
             held: self.chance.coin(),
-            recipients,
+            notified: self.chance.coin(),
         };
         if matches!(message.stage, Stage::Open | Stage::Committed | Stage::Durable) && !message.settled {
             self.spool.update(QueueId::from_number(id), &progress);
