@@ -9,11 +9,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use postern::smtp::Form;
+use postern::smtp::client::HopReply;
 use postern::smtp::envelope::{Envelope, MailParameters, RcptParameters, Recipient};
 use postern::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use postern::spool::{
-    Content, DirectoryId, Failure, Head, News, Progress, QueueId, RecipientProgress, RecipientState, Recovered, Report,
-    Settings, Spool, Task, Work, recover,
+    Answer, Content, DirectoryId, Failure, Fate, Head, News, Progress, QueueId, Recovered, Report, Settings, Spool,
+    Task, Work, recover,
 };
 
 use super::{Chance, MemoryDisk};
@@ -146,20 +147,24 @@ impl Rig {
 
     pub fn update(&mut self, id: u64) {
         let message = self.messages.get_mut(&id).unwrap();
-        let recipient = RecipientProgress {
-            state: [
-                RecipientState::Waiting,
-                RecipientState::Delivered,
-                RecipientState::Failed,
-            ][self.chance.below(3)],
-            attempts: self.chance.next() as u32,
-            due: self.chance.next(),
-            notified: self.chance.coin(),
-            reply: self.chance.coin().then(|| "450 4.2.0 later".into()),
+        let last = self.chance.coin().then(|| Answer {
+            reply: HopReply::heard(450, b"4.2.0 later"),
+            hop: "hub.test".into(),
+            at: self.chance.next(),
+        });
+        let recipient = match (self.chance.below(3), last) {
+            (0, _) => Fate::Settled,
+            (1, Some(answer)) => Fate::Failed(answer),
+            (_, last) => Fate::Waiting {
+                attempts: self.chance.next() as u16,
+                due: self.chance.next(),
+                last,
+            },
         };
         let recipients = vec![recipient; message.head.envelope.recipients.len()];
         let progress = Progress {
             held: self.chance.coin(),
+            notified: self.chance.coin(),
             recipients,
         };
         if matches!(message.stage, Stage::Open | Stage::Committed | Stage::Durable) && !message.settled {
