@@ -213,7 +213,9 @@ fn metrics() -> String {
         let kind = text.lines().find_map(|line| line.strip_prefix(&kind)).unwrap();
         let labels: BTreeSet<_> = text
             .lines()
-            .filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once('='))
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once('}'))
+            .flat_map(|(labels, _)| labels.split(','))
+            .filter_map(|label| label.split_once('='))
             .map(|(label, _)| format!("`{label}`"))
             .collect();
         let labels: Vec<_> = labels.into_iter().collect();

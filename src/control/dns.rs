@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{Resolver, TokioResolver};
+use hickory_resolver::{Resolver, ResolverBuilder, TokioResolver};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -33,7 +33,7 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 const CACHED_ANSWERS: u64 = 16_384;
 const CACHED_FOR: Duration = Duration::from_secs(3600);
 /// Room for the second try and for handing things around, as a multiple of the timeout of one try.
-const PATIENCE: u32 = 3;
+pub(super) const PATIENCE: u32 = 3;
 
 /// RFC 5782 section 5: every list has this entry,
 const ALWAYS_LISTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -158,8 +158,12 @@ impl BlockLists {
     }
 }
 
-fn resolver(settings: &Settings) -> Result<TokioResolver, NetError> {
-    let mut builder = if settings.servers.is_empty() {
+/// What every resolver of this thread has: these name servers, or the system's where there are none, two tries, a cache.
+pub(super) fn builder(
+    servers: &[SocketAddr],
+    timeout: Duration,
+) -> Result<ResolverBuilder<TokioRuntimeProvider>, NetError> {
+    let mut builder = if servers.is_empty() {
         TokioResolver::builder_tokio()?
     } else {
         let server = |at: &SocketAddr| {
@@ -167,18 +171,23 @@ fn resolver(settings: &Settings) -> Result<TokioResolver, NetError> {
             (udp.port, tcp.port) = (at.port(), at.port());
             NameServerConfig::new(at.ip(), true, vec![udp, tcp])
         };
-        let servers = settings.servers.iter().map(server).collect();
-        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(server).collect());
         Resolver::builder_with_config(config, TokioRuntimeProvider::default())
     };
     let options = builder.options_mut();
-    options.timeout = settings.timeout;
+    options.timeout = timeout;
     options.attempts = 2;
     options.cache_size = CACHED_ANSWERS;
     options.positive_max_ttl = Some(CACHED_FOR);
     options.negative_max_ttl = Some(CACHED_FOR);
-    options.use_hosts_file = ResolveHosts::Never;
     options.max_active_requests = super::QUESTIONS_AT_ONCE;
+    Ok(builder)
+}
+
+fn resolver(settings: &Settings) -> Result<TokioResolver, NetError> {
+    let mut builder = builder(&settings.servers, settings.timeout)?;
+    let options = builder.options_mut();
+    options.use_hosts_file = ResolveHosts::Never;
     options.edns0 = false; // an answer of a list fits into 512 octets, and some of their servers know nothing newer
     builder.build()
 }
@@ -332,10 +341,15 @@ fn reversed(client: IpAddr) -> String {
 
 /// Whether the error is the plain answer that there is no such entry.
 fn is_no(error: &NetError) -> bool {
+    no_records(error).is_some()
+}
+
+/// The plain answer that there is no such name, or no such record of it.
+pub(super) fn no_records(error: &NetError) -> Option<&NoRecords> {
     let NetError::Dns(DnsError::NoRecordsFound(none)) = error else {
-        return false;
+        return None;
     };
-    matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError)
+    matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError).then_some(none)
 }
 
 /// Listed only if every address says so: one that does not belong there makes the others doubtful.

@@ -23,12 +23,14 @@ use crate::metrics::{Counter, Gauge, Metrics};
 pub mod dns;
 pub mod files;
 pub mod http;
+pub mod resolve;
 pub mod sampler;
 pub mod signals;
 pub mod standin;
 pub mod status;
 
 use dns::BlockLists;
+use resolve::Names;
 use sampler::Sample;
 use signals::Signal;
 use status::{History, StatusSource};
@@ -49,6 +51,8 @@ const HELPERS: usize = 4;
 pub struct Settings {
     /// Which block lists to ask, and whom.
     pub block_lists: dns::Settings,
+    /// How names of next hops are looked up.
+    pub names: resolve::Settings,
     /// Files whose change is to be told, as [`files::look`] saw them before they were read.
     pub watched: Vec<(PathBuf, files::State)>,
     /// Places that need free space.
@@ -210,7 +214,7 @@ async fn run(
     let mut parts = JoinSet::new();
     parts.spawn(signals.tell(on_signal));
     parts.spawn(keep_block_lists(changes.clone(), newest, metrics.clone(), log.clone()));
-    parts.spawn(answer_questions(questions, current));
+    parts.spawn(answer_questions(questions, current, changes.clone(), log.clone()));
     parts.spawn(watch_files(changes.clone(), on_change));
     parts.spawn(sample(
         changes,
@@ -286,23 +290,35 @@ async fn keep_block_lists(
     }
 }
 
-async fn answer_questions(mut questions: Questions, lists: watch::Receiver<Arc<BlockLists>>) {
+async fn answer_questions(
+    mut questions: Questions,
+    lists: watch::Receiver<Arc<BlockLists>>,
+    mut changes: watch::Receiver<Settings>,
+    log: Log,
+) {
     let places = Arc::new(Semaphore::new(QUESTIONS_AT_ONCE));
+    let mut wanted = changes.borrow_and_update().names.clone();
+    let mut names = Arc::new(Names::new(&wanted, &log));
     while let Ok(place) = places.clone().acquire_owned().await {
         let asked = poll_fn(|cx| questions.poll_next(cx)).await;
-        let lists = lists.borrow().clone();
-        tokio::spawn(async move {
-            match *asked.question() {
-                Question::BlockList { client } => {
-                    let listing = match lists.ask(client).await {
-                        Some(zone) => Listing::Listed { zone },
-                        None => Listing::Clear,
-                    };
-                    asked.answer(Answer::BlockList(listing));
-                }
-                // Dropped, which answers that nobody could say.
-                Question::Addresses { .. } | Question::Exchangers { .. } => drop(asked),
+        if changes.has_changed().unwrap_or(false) {
+            let new = changes.borrow_and_update().names.clone();
+            if new != wanted {
+                names = Arc::new(Names::new(&new, &log));
+                wanted = new;
             }
+        }
+        let (lists, names) = (lists.borrow().clone(), names.clone());
+        tokio::spawn(async move {
+            let answer = match asked.question() {
+                Question::BlockList { client } => Answer::BlockList(match lists.ask(*client).await {
+                    Some(zone) => Listing::Listed { zone },
+                    None => Listing::Clear,
+                }),
+                Question::Addresses { host } => Answer::Addresses(names.addresses(host).await),
+                Question::Exchangers { domain } => Answer::Exchangers(names.exchangers(domain).await),
+            };
+            asked.answer(answer);
             drop(place);
         });
     }

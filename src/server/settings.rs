@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use super::certificates::{self, Certificates, Reading};
 use super::routes;
 use crate::config::{self, Config};
-use crate::control::{self, dns};
+use crate::control::{self, dns, resolve};
 use crate::log::{Level, Log};
 use crate::policy::Policy;
 use crate::policy::admission::Access;
@@ -208,6 +208,11 @@ pub fn build(
             zones: config.access.dnsbl.iter().map(|zone| zone.as_str().into()).collect(),
             servers: config.access.dns_servers.clone(),
             ..dns::Settings::default()
+        },
+        names: resolve::Settings {
+            hostname: config.hostname.as_str().into(),
+            servers: config.access.dns_servers.clone(),
+            ..resolve::Settings::default()
         },
         watched,
         disks,

@@ -1,9 +1,8 @@
 //! Block lists, against a name server that says what the test wants.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use postern::control::Settings as ControlSettings;
@@ -12,103 +11,8 @@ use postern::log::Format;
 use postern::lookup::{Answer, Listing, Question, Ticket};
 use postern::metrics::Metrics;
 
+use crate::name_server::{NameServer, Says, Says::*};
 use crate::rig;
-
-/// What the name server says to a question.
-#[derive(Clone)]
-enum Says {
-    Addresses(Vec<[u8; 4]>),
-    NoSuchName,
-    NoAddress,
-    ServerFailure,
-    Refused,
-    Garbage,
-    Nothing,
-}
-use Says::*;
-
-/// A name server on a thread of its own, until dropped.
-struct NameServer {
-    at: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl NameServer {
-    fn start(says: impl Fn(&str) -> Says + Send + 'static) -> NameServer {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let (at, asked, stop) = (
-            socket.local_addr().unwrap(),
-            Arc::<Mutex<Vec<_>>>::default(),
-            Arc::<AtomicBool>::default(),
-        );
-        let (heard, stopped) = (asked.clone(), stop.clone());
-        let thread = std::thread::spawn(move || {
-            let mut packet = [0; 1500];
-            while let Ok((n, from)) = socket.recv_from(&mut packet) {
-                if stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                let (name, end) = name_of(&packet[..n]);
-                heard.lock().unwrap().push(name.clone());
-                if let Some(reply) = reply(&packet[..end], says(&name)) {
-                    socket.send_to(&reply, from).unwrap();
-                }
-            }
-        });
-        NameServer {
-            at,
-            asked,
-            stop,
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for NameServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .send_to(&[0; 12], self.at)
-            .unwrap();
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-/// The name in a question and where the question ends (RFC 1035 section 4.1).
-fn name_of(packet: &[u8]) -> (String, usize) {
-    let (mut name, mut at) = (String::new(), 12);
-    while packet[at] != 0 {
-        let end = at + 1 + usize::from(packet[at]);
-        name.push_str(std::str::from_utf8(&packet[at + 1..end]).unwrap());
-        name.push('.');
-        at = end;
-    }
-    (name.to_ascii_lowercase(), at + 5)
-}
-
-fn reply(question: &[u8], says: Says) -> Option<Vec<u8>> {
-    let (code, addresses) = match says {
-        Addresses(addresses) => (0, addresses),
-        NoAddress => (0, vec![]),
-        ServerFailure => (2, vec![]),
-        NoSuchName => (3, vec![]),
-        Refused => (5, vec![]),
-        Garbage => return Some(vec![question[0], question[1], 0x80, 0xff, 0xff]),
-        Nothing => return None,
-    };
-    let count = u16::try_from(addresses.len()).unwrap().to_be_bytes();
-    let mut packet = question[..2].to_vec();
-    packet.extend([0x81, 0x80 | code, 0, 1, count[0], count[1], 0, 0, 0, 0]);
-    packet.extend(&question[12..]);
-    for address in addresses {
-        packet.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        packet.extend(address);
-    }
-    Some(packet)
-}
 
 /// A list that passes its test and says `says` about 192.0.2.7.
 fn sane(says: Says) -> impl Fn(&str) -> Says {
