@@ -9,11 +9,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use postern::smtp::Form;
+use postern::smtp::client::HopReply;
 use postern::smtp::envelope::{Envelope, MailParameters, RcptParameters, Recipient};
 use postern::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use postern::spool::{
-    Content, DirectoryId, Failure, Fate, Head, News, Progress, QueueId, Recovered, Report, Settings, Spool, Task, Work,
-    recover,
+    Answer, Content, DirectoryId, Failure, Fate, Head, News, Progress, QueueId, Recovered, Report, Settings, Spool,
+    Task, Work, recover,
 };
 
 use super::{Chance, MemoryDisk};
@@ -50,8 +51,7 @@ pub struct Rig {
     pub messages: BTreeMap<u64, Message>,
     pub under_way: Vec<Work>,
     pub poisoned: usize,
-    /// Octets that were appended when the last flush was asked for.
-    flushed: BTreeMap<u64, usize>,
+    pub written: HashSet<u64>,
     pub reports: Vec<Report>,
     salts: Vec<u64>,
     next: u64,
@@ -71,7 +71,7 @@ impl Rig {
             messages: BTreeMap::new(),
             under_way: Vec::new(),
             poisoned: 0,
-            flushed: BTreeMap::new(),
+            written: HashSet::new(),
             reports: Vec::new(),
             salts: vec![salt],
             next: 1,
@@ -99,7 +99,7 @@ impl Rig {
     }
 
     pub fn append(&mut self, id: u64, length: usize) {
-        let octets = self.chance.octets(length);
+        let octets: Vec<u8> = (0..length).map(|_| self.chance.next() as u8).collect();
         let message = self.messages.get_mut(&id).unwrap();
         if message.stage == Stage::Open {
             message.content.extend_from_slice(&octets);
@@ -109,7 +109,6 @@ impl Rig {
     }
 
     pub fn flush(&mut self, id: u64) {
-        self.flushed.entry(id).or_insert(self.messages[&id].content.len());
         self.spool.flush(QueueId::from_number(id));
         self.collect();
     }
@@ -148,16 +147,25 @@ impl Rig {
 
     pub fn update(&mut self, id: u64) {
         let message = self.messages.get_mut(&id).unwrap();
-        let waiting = Fate::Waiting {
-            attempts: self.chance.next() as u16,
-            due: self.chance.next(),
-            last: None,
+        let last = self.chance.coin().then(|| Answer {
+            reply: HopReply::heard(450, b"4.2.0 later"),
+            hop: "hub.test".into(),
+            at: self.chance.next(),
+        });
+        let recipient = match (self.chance.below(3), last) {
+            (0, _) => Fate::Settled,
+            (1, Some(answer)) => Fate::Failed(answer),
+            (_, last) => Fate::Waiting {
+                attempts: self.chance.next() as u16,
+                due: self.chance.next(),
+                last,
+            },
         };
-        let fate = if self.chance.coin() { waiting } else { Fate::Settled };
+        let recipients = vec![recipient; message.head.envelope.recipients.len()];
         let progress = Progress {
-            recipients: vec![fate; message.head.envelope.recipients.len()],
             held: self.chance.coin(),
             notified: self.chance.coin(),
+            recipients,
         };
         if matches!(message.stage, Stage::Open | Stage::Committed | Stage::Durable) && !message.settled {
             self.spool.update(QueueId::from_number(id), &progress);
@@ -248,9 +256,8 @@ impl Rig {
                     assert!(self.spool.extents(id).is_empty());
                 }
                 News::Written(id) => {
-                    let written = self.read(id.number());
-                    assert!(written.len() >= self.flushed.remove(&id.number()).unwrap_or(0));
-                    assert!(self.messages[&id.number()].content.starts_with(&written));
+                    self.written.insert(id.number());
+                    self.check_content(id.number());
                 }
                 News::Poisoned { .. } => self.poisoned += 1,
             }
@@ -264,8 +271,9 @@ impl Rig {
         assert_eq!(places.len(), busy.len(), "two writes or syncs of one directory at once");
     }
 
-    /// What stands there of the content.
-    fn read(&self, id: u64) -> Vec<u8> {
+    /// Reads the content back.
+    pub fn check_content(&self, id: u64) {
+        let message = &self.messages[&id];
         let mut read = Vec::new();
         for extent in self.spool.extents(QueueId::from_number(id)) {
             let salt = self.salt(extent.directory);
@@ -277,13 +285,16 @@ impl Rig {
             assert!(verifier.finish());
             read.extend(octets);
         }
-        read
-    }
-
-    /// Reads the content back.
-    fn check_content(&self, id: u64) {
-        let (content, read) = (&self.messages[&id].content, self.read(id));
-        assert!(*content == read, "{id}: {} octets of {}", read.len(), content.len());
+        if message.stage == Stage::Open {
+            assert!(message.content.starts_with(&read));
+        } else {
+            assert!(
+                message.content == read,
+                "{id}: {} octets of {}",
+                read.len(),
+                message.content.len()
+            );
+        }
     }
 
     fn salt(&self, directory: DirectoryId) -> u64 {
@@ -324,7 +335,7 @@ impl Rig {
         self.disk.make(salt);
         self.salts = vec![salt];
         self.spool = Spool::new(self.settings, salt);
-        self.flushed.clear();
+        self.written.clear();
         let mut found = Vec::new();
         for old in old {
             let recovery = recover(&self.disk.view(old), &mut |recovered| found.push(recovered)).unwrap();
