@@ -133,7 +133,7 @@ impl Message {
             Way::Onward(parcel) if !parcel.is_in_spool() => {
                 // Nobody else has it yet.
                 if let Some(parcel) = Rc::get_mut(parcel) {
-                    parcel.fields = [&parcel.fields, fields.as_bytes()].concat().into();
+                    parcel.fields = [&*parcel.fields, fields.as_bytes()].concat().into();
                 }
             }
             _ => {}
