@@ -112,7 +112,11 @@ fn a_data_dir_that_cannot_be_made_is_told() {
 
 #[test]
 fn what_this_version_cannot_do_is_told_and_not_ignored() {
-    let said = sentence(&Settings::new().sections("[fleet]\nredis = \"redis://127.0.0.1\"").toml());
+    let said = sentence(
+        &Settings::new()
+            .sections("[fleet]\nredis = \"redis://127.0.0.1\"")
+            .toml(),
+    );
     assert!(said.contains("[fleet]") && said.contains("this version"), "{said}");
 }
 
