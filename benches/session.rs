@@ -18,7 +18,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use memchr::{memchr, memmem};
 use postern::smtp::extension::Offered;
 use postern::smtp::limits::Limits;
-use postern::smtp::session::{Custody, Session, Step, Terms, Verdict};
+use postern::smtp::session::{Auth, Custody, Session, Step, Terms, Verdict};
 use postern::smtp::{BareNewline, Edition, Role};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
@@ -31,6 +31,7 @@ fn terms() -> Arc<Terms> {
         limits: Limits::of(role),
         offered: Offered::of(edition, &[], false),
         require_tls: false,
+        auth: Auth::default(),
         bare_newline: BareNewline::Refuse,
     })
 }

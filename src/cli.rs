@@ -3,6 +3,8 @@
 //! Promises: exit codes and streams are those of the manual below; nothing but the answer of `check` goes to stdout.
 //! Lives on the main thread.
 
+mod passwd;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError};
+use crate::policy::users::hash::Scheme;
 
 /// `check` found a mistake. clap ends with the same code when the command line itself is wrong.
 const INVALID: u8 = 2;
@@ -26,13 +29,22 @@ struct Line {
     config: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Run the edge in the foreground until SIGTERM or SIGINT (this is what `postern` alone does)
     Serve,
     /// Validate the configuration and print it with every default filled in; starts nothing
     #[command(after_help = CHECK)]
     Check,
+    /// Read a password and print a line for the users file
+    #[command(after_help = PASSWD)]
+    Passwd {
+        /// The name that the client logs on with
+        user: String,
+        /// How the password is kept
+        #[arg(long, value_name = "SCHEME", default_value = "ARGON2ID", value_parser = scheme)]
+        scheme: Scheme,
+    },
 }
 
 const ABOUT: &str = "\
@@ -52,12 +64,20 @@ const CHECK: &str = "\
 Exit status: 0 valid, 2 invalid. Mistakes and warnings go to stderr, the effective configuration to stdout.
 Without --config the embedded default is printed, a start for a file of your own.";
 
+const PASSWD: &str = "\
+The password is asked for on a terminal, without showing it, or read from the first line of stdin.
+Schemes: ARGON2ID, BLF-CRYPT, SHA512-CRYPT, SHA256-CRYPT serve PLAIN and LOGIN; SCRAM-SHA-256 serves these and SCRAM-SHA-256;
+NT serves these and NTLM, and is worth little when the file is lost; PLAIN serves everything and is worth nothing then.
+Two lines of one user add up: a strong one first, then NT.
+Exit status: 0, or 1 when no password could be read.";
+
 /// Answers the command line of the process.
 pub fn run() -> ExitCode {
     let Line { command, config } = Line::parse();
     match command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config),
         Command::Check => check(config.as_deref()),
+        Command::Passwd { user, scheme } => passwd::passwd(&user, scheme),
     }
 }
 
@@ -100,6 +120,11 @@ fn check(path: Option<&Path>) -> ExitCode {
     }
 }
 
+fn scheme(name: &str) -> Result<Scheme, String> {
+    let names = || Scheme::ALL.map(Scheme::name).join(", ");
+    Scheme::parse(name).ok_or_else(|| format!("expected one of {}", names()))
+}
+
 fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
     path.map_or_else(Config::embedded, Config::load)
 }
@@ -128,5 +153,8 @@ mod tests {
         assert!(Line::try_parse_from(["postern"]).unwrap().command.is_none());
         assert!(Line::try_parse_from(["postern", "check", "--config"]).is_err());
         assert!(Line::try_parse_from(["postern", "start"]).is_err());
+        assert!(Line::try_parse_from(["postern", "passwd"]).is_err());
+        assert!(Line::try_parse_from(["postern", "passwd", "a", "--scheme", "MD5"]).is_err());
+        assert!(Line::try_parse_from(["postern", "passwd", "a", "--scheme", "scram-sha-256"]).is_ok());
     }
 }

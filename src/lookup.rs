@@ -14,6 +14,8 @@ use std::time::Duration;
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
+use crate::smtp::sasl::Secret;
+
 mod heartbeats;
 
 pub use heartbeats::Heartbeats;
@@ -109,6 +111,13 @@ pub enum Question {
         /// Its name, in A-labels.
         domain: Arc<str>,
     },
+    /// Is this password the one of this hash?
+    Password {
+        /// `{SCHEME}hash`.
+        hash: Arc<Secret>,
+        /// As the client sent it.
+        password: Secret,
+    },
 }
 
 /// What comes back.
@@ -116,6 +125,8 @@ pub enum Question {
 pub enum Answer {
     /// To [`Question::BlockList`].
     BlockList(Listing),
+    /// To [`Question::Password`].
+    Password(Match),
     /// To [`Question::Addresses`]: in the order in which they are to be tried.
     Addresses(Resolved<Vec<IpAddr>>),
     /// To [`Question::Exchangers`]: the names of hosts, best first, equal ones in random order; the domain itself where it
@@ -141,6 +152,17 @@ pub enum Resolved<T> {
     Unknown,
 }
 
+/// What came of comparing a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// It is the one.
+    Yes,
+    /// It is another.
+    No,
+    /// Nobody has compared: too many wait.
+    Unknown,
+}
+
 /// Where a client stands with the block lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listing {
@@ -154,12 +176,13 @@ pub enum Listing {
 }
 
 impl Question {
-    /// The answer when nobody could find out: it lets the session go on.
+    /// The answer when nobody could find out: it lets the session go on, and nobody in.
     pub fn unanswered(&self) -> Answer {
         match self {
             Question::BlockList { .. } => Answer::BlockList(Listing::Clear),
             Question::Addresses { .. } => Answer::Addresses(Resolved::Unknown),
             Question::Exchangers { .. } => Answer::Exchangers(Resolved::Unknown),
+            Question::Password { .. } => Answer::Password(Match::Unknown),
         }
     }
 }

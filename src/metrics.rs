@@ -70,6 +70,12 @@ table! { Counter: "A number that only grows.";
         /// It took too long.
         TlsTimedOut r#"result="timed_out",version="none""#
     }
+    "postern_logons_total" "Clients that have tried to authenticate, by how it ended." {
+        /// With success.
+        Logons r#"result="accepted""#,
+        /// With a wrong name or password, or a broken message.
+        LogonsFailed r#"result="refused""#
+    }
     "postern_session_panics_total" "Sessions ended by a defect of this program." { SessionPanics "" }
     "postern_accept_errors_total" "Connections that the system could not hand over." { AcceptErrors "" }
     "postern_questions_refused_total" "Look-ups skipped because too many were waiting." { QuestionsRefused "" }

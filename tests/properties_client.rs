@@ -348,6 +348,7 @@ impl Wires {
         let offered = Offered::of(edition, off, false);
         let terms = Terms {
             require_tls: false,
+            auth: Default::default(),
             hostname: "hub.test".into(),
             edition,
             limits,

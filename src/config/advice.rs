@@ -123,22 +123,6 @@ fn takes(route: &Route, domain: &str) -> bool {
 /// What `serve` cannot do yet.
 pub(super) fn unsupported(config: &Config) -> Vec<String> {
     let mut all = Vec::new();
-    if config.auth.is_some() {
-        all.push("[auth]: this version does not authenticate clients yet".to_owned());
-    }
-    for binding in &config.bindings {
-        let keys = [
-            ("auth", !binding.auth.is_empty() && config.auth.is_none()),
-            ("require_auth", binding.require_auth),
-            ("users", !binding.users.is_empty()),
-        ];
-        for (key, _) in keys.iter().filter(|(_, used)| *used) {
-            all.push(format!(
-                "binding \"{}\": {key}: this version does not authenticate clients yet",
-                binding.name
-            ));
-        }
-    }
     if config.fleet.is_some() {
         all.push("[fleet]: this version does not share its limits with other edges yet".to_owned());
     }
@@ -198,13 +182,9 @@ mod tests {
 
     #[test]
     fn what_serve_cannot_do_yet_is_said_by_name() {
-        for (text, word) in [
-            ("[auth]\nusers = \"u\"", "[auth]"),
-            ("[[binding]]\nauth = [\"NTLM\"]", "auth"),
-            ("[[binding]]\nrequire_auth = true", "require_auth"),
-            ("[[binding]]\nusers = [\"a\"]", "users"),
-            ("[fleet]\nredis = \"redis://h\"", "[fleet]"),
-        ] {
+        let auth = "[auth]\nusers = \"u\"\n[[binding]]\nauth = [\"NTLM\"]\nrequire_auth = true\nusers = [\"a\"]";
+        assert_eq!(read(auth).unsupported(), Vec::<String>::new());
+        for (text, word) in [("[fleet]\nredis = \"redis://h\"", "[fleet]")] {
             let unsupported = read(text).unsupported();
             assert!(
                 unsupported.len() == 1 && unsupported[0].contains(word),

@@ -29,6 +29,7 @@ mod value;
 
 pub use crate::policy::network::Network;
 pub use crate::smtp::BareNewline;
+pub use crate::smtp::sasl::Mechanism;
 pub use error::{ConfigError, Problem};
 
 /// What runs without `--config`: only the loopback interface listens, so any domain may be taken.
@@ -137,19 +138,6 @@ pub enum BindingTls {
     StartTls,
     /// From the first octet (RFC 8314 section 3.3).
     Implicit,
-}
-
-/// An AUTH mechanism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
-    /// [MS-SMTPNTLM].
-    Ntlm,
-    /// [MS-XLOGIN].
-    Login,
-    /// RFC 4616.
-    Plain,
-    /// RFC 7677.
-    ScramSha256,
 }
 
 /// `[access]`.

@@ -23,6 +23,7 @@ use crate::metrics::{Counter, Gauge, Metrics};
 pub mod dns;
 pub mod files;
 pub mod http;
+mod passwords;
 pub mod resolve;
 pub mod sampler;
 pub mod signals;
@@ -30,6 +31,7 @@ pub mod standin;
 pub mod status;
 
 use dns::BlockLists;
+use passwords::Passwords;
 use resolve::Names;
 use sampler::Sample;
 use signals::Signal;
@@ -297,6 +299,7 @@ async fn answer_questions(
     log: Log,
 ) {
     let places = Arc::new(Semaphore::new(QUESTIONS_AT_ONCE));
+    let passwords = Arc::new(Passwords::default());
     let mut wanted = changes.borrow_and_update().names.clone();
     let mut names = Arc::new(Names::new(&wanted, &log));
     while let Ok(place) = places.clone().acquire_owned().await {
@@ -308,13 +311,16 @@ async fn answer_questions(
                 wanted = new;
             }
         }
-        let (lists, names) = (lists.borrow().clone(), names.clone());
+        let (lists, names, passwords) = (lists.borrow().clone(), names.clone(), passwords.clone());
         tokio::spawn(async move {
             let answer = match asked.question() {
                 Question::BlockList { client } => Answer::BlockList(match lists.ask(*client).await {
                     Some(zone) => Listing::Listed { zone },
                     None => Listing::Clear,
                 }),
+                Question::Password { hash, password } => {
+                    Answer::Password(passwords.compare(hash.clone(), password.clone()).await)
+                }
                 Question::Addresses { host } => Answer::Addresses(names.addresses(host).await),
                 Question::Exchangers { domain } => Answer::Exchangers(names.exchangers(domain).await),
             };

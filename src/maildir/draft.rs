@@ -99,6 +99,17 @@ impl Draft {
         &self.plan
     }
 
+    /// Adds header fields, with CRLF, to the head of each file, as long as nothing is written.
+    pub fn add_fields(&mut self, fields: &str) {
+        if self.files.is_empty() {
+            let fields = fields.replace("\r\n", "\n");
+            self.plan
+                .files
+                .iter_mut()
+                .for_each(|file| file.head.extend_from_slice(fields.as_bytes()));
+        }
+    }
+
     /// Adds a piece of content to the first file.
     pub(super) fn append(&mut self, piece: &[u8], desk: &mut Desk<'_>) -> io::Result<()> {
         desk.buffer.clear();

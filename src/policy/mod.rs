@@ -14,12 +14,16 @@ pub mod resources;
 pub mod routing;
 pub mod tally;
 pub mod tarpit;
+pub mod users;
 
 use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use admission::Access;
 use binding::Binding;
 use routing::Routing;
+use users::Users;
 
 /// Everything that one configuration decides for the shards. New sessions take the newest; a session keeps its own.
 #[derive(Debug)]
@@ -30,4 +34,6 @@ pub struct Policy {
     pub access: Access,
     /// Which recipients are taken, and where their mail goes.
     pub routing: Routing,
+    /// Who may authenticate; swapped when their file changes.
+    pub users: Arc<ArcSwap<Users>>,
 }

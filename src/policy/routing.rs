@@ -58,15 +58,25 @@ impl DomainSet {
 impl Routing {
     /// The index of the route for a recipient of an unauthenticated client, or the refusal.
     pub fn judge(&self, path: &ForwardPath) -> Result<usize, Reply> {
+        self.judge_for(path, false)
+    }
+
+    /// The same for an authenticated user, who may send to any domain that there is a route for.
+    pub fn judge_for_user(&self, path: &ForwardPath) -> Result<usize, Reply> {
+        self.judge_for(path, true)
+    }
+
+    fn judge_for(&self, path: &ForwardPath, user: bool) -> Result<usize, Reply> {
         match path {
             ForwardPath::Postmaster => self.route(&self.hostname).or(Some(0)).ok_or(Reply::UnableToRelay),
             ForwardPath::Mailbox(mailbox) => {
                 let domain = mailbox.domain_key();
-                if !self.accepted.contains(&domain) {
+                let accepted = self.accepted.contains(&domain);
+                if !accepted && !user {
                     return Err(Reply::UnableToRelay);
                 }
                 let route = self.route(&domain).ok_or(Reply::UnableToRelay)?;
-                if !self.knows(mailbox) {
+                if accepted && !self.knows(mailbox) {
                     return Err(Reply::UserUnknown);
                 }
                 Ok(route)

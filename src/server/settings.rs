@@ -21,10 +21,11 @@ use crate::policy::dynamic_list::DynamicList;
 use crate::policy::network::NetworkSet;
 use crate::policy::resources::Low;
 use crate::policy::routing::{self, DomainSet, Recipients, Routing};
+use crate::policy::users::{Seed, Users};
 use crate::shard::Settings;
 use crate::shard::route::Target;
 use crate::smtp::extension::{Extension, Offered};
-use crate::smtp::session::Terms;
+use crate::smtp::session::{Auth, Terms};
 
 /// Groups of bindings that count connections together; the first one is that of all bindings without limits of their own.
 pub const SCOPES: usize = 64;
@@ -35,6 +36,8 @@ pub struct Scopes {
     own: HashMap<String, usize>,
     /// A session from before a reload goes on hearing what the sampler sees.
     resources: HashMap<String, Arc<Low>>,
+    /// What unknown users are answered with, which must not change while somebody compares.
+    seed: Option<Seed>,
 }
 
 impl Scopes {
@@ -50,6 +53,18 @@ impl Scopes {
     }
 }
 
+impl Scopes {
+    fn seed(&mut self) -> Result<Seed, String> {
+        if let Some(seed) = self.seed {
+            return Ok(seed);
+        }
+        let mut seed = Seed::default();
+        getrandom::fill(&mut seed).map_err(|error| format!("the system has no random numbers: {error}"))?;
+        self.seed = Some(seed);
+        Ok(seed)
+    }
+}
+
 /// A list that is read from a file and swapped when the file changes.
 #[derive(Debug)]
 pub enum List {
@@ -57,13 +72,15 @@ pub enum List {
     Dynamic(PathBuf, Arc<ArcSwap<DynamicList>>),
     /// `domains.recipients`.
     Recipients(PathBuf, Arc<ArcSwap<Recipients>>),
+    /// `auth.users`.
+    Users(PathBuf, Seed, Arc<ArcSwap<Users>>),
 }
 
 impl List {
     /// Where it is read from.
     pub fn path(&self) -> &Path {
         match self {
-            List::Dynamic(path, _) | List::Recipients(path, _) => path,
+            List::Dynamic(path, _) | List::Recipients(path, _) | List::Users(path, ..) => path,
         }
     }
 
@@ -116,9 +133,40 @@ impl List {
                 );
                 list.store(Arc::new(recipients));
             }
+            List::Users(path, seed, list) => read_users(path, *seed, list, log)?,
         }
         Ok(())
     }
+}
+
+fn read_users(path: &Path, seed: Seed, list: &ArcSwap<Users>, log: &Log) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    let parsed = Users::parse(&text, seed);
+    for fault in &parsed.faults {
+        log.event(
+            Level::Warn,
+            "a line of the users is left out",
+            &[
+                ("file", &path.display()),
+                ("line", &fault.line),
+                ("expected", &fault.expected),
+            ],
+        );
+    }
+    if parsed.plain > 0 {
+        log.event(
+            Level::Warn,
+            "passwords stand in the users file as they are: postern passwd makes hashes",
+            &[("file", &path.display()), ("passwords", &parsed.plain)],
+        );
+    }
+    log.event(
+        Level::Info,
+        "users read",
+        &[("file", &path.display()), ("users", &parsed.users.len())],
+    );
+    list.store(Arc::new(parsed.users));
+    Ok(())
 }
 
 /// What a configuration comes to.
@@ -157,6 +205,10 @@ pub fn build(
         lists.push(List::Recipients(path.clone(), known.clone()));
         known
     });
+    let users = Arc::new(ArcSwap::from_pointee(Users::default()));
+    if let Some(path) = config.auth.as_ref().and_then(|auth| auth.users.as_ref()) {
+        lists.push(List::Users(path.clone(), scopes.seed()?, users.clone()));
+    }
     // Looked at before they are read: what changes meanwhile is seen to have changed.
     let mut files: Vec<_> = lists.iter().map(|list| list.path().to_path_buf()).collect();
     files.extend(certificates::files(config));
@@ -194,6 +246,7 @@ pub fn build(
             recipients,
             routes: config.routes.iter().map(|route| domains(&route.domains)).collect(),
         },
+        users,
     };
     let settings = Settings {
         hostname: config.hostname.as_str().into(),
@@ -247,6 +300,7 @@ fn binding(config: &Config, binding: &config::Binding, room: u64, scopes: &mut S
                 offered => offered,
             },
             require_tls: binding.require_tls,
+            auth: auth(binding, &off),
             bare_newline: binding.bare_newline,
         }),
         clients: networks(&binding.clients),
@@ -256,6 +310,21 @@ fn binding(config: &Config, binding: &config::Binding, room: u64, scopes: &mut S
         connection_scope: scopes.of(&binding.name, own_connections),
         rate_scope: scopes.of(&binding.name, binding.own_rate),
         resources: scopes.resources.entry(binding.name.clone()).or_default().clone(),
+    }
+}
+
+/// AUTH that is switched off is not known either.
+fn auth(binding: &config::Binding, off: &[Extension]) -> Auth {
+    let mechanisms = if off.contains(&Extension::Auth) {
+        &[]
+    } else {
+        binding.auth.as_slice()
+    };
+    Auth {
+        mechanisms: mechanisms.into(),
+        requires_tls: binding.auth_requires_tls,
+        required: binding.require_auth,
+        users: binding.users.iter().map(|user| user.as_str().into()).collect(),
     }
 }
 

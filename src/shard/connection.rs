@@ -5,6 +5,7 @@
 //! One detached task, never cancelled (a cancelled glommio task is never freed): it ends by itself, on an alarm at the
 //! latest. Lives on its shard.
 
+mod credentials;
 mod custody;
 mod secure;
 mod verdict;
@@ -24,7 +25,8 @@ use crate::metrics::{Counter, Gauge};
 use crate::policy::binding::Binding;
 use crate::policy::network::{self, Source};
 use crate::policy::tally::Claim;
-use crate::smtp::session::{Session, Step};
+use crate::smtp::session::{Question, Session, Step};
+use credentials::Comparison;
 use verdict::Standing;
 
 /// How long a PROXY header may take, where a client may not be silent for a shorter time anyway.
@@ -117,6 +119,7 @@ struct Connection {
     routes: Vec<usize>,
     message: Option<Message>,
     standing: Standing,
+    comparison: Option<Comparison>,
     record: SessionRecord,
     /// Counts this connection as long as it is there.
     _claim: Claim,
@@ -127,6 +130,7 @@ enum Next {
     Read,
     Send,
     Listing,
+    Comparison,
     Append,
     Commit,
     Handshake,
@@ -159,6 +163,7 @@ impl Connection {
             refused: 0,
             tls: None,
             limit: None,
+            user: None,
             end: End::Panicked,
         };
         Box::new(Connection {
@@ -172,6 +177,7 @@ impl Connection {
             routes: Vec::new(),
             message: None,
             standing: Standing::Unasked,
+            comparison: None,
             record,
             _claim: claim,
         })
@@ -216,6 +222,10 @@ impl Connection {
                 Next::Send => {}
                 Next::Listing => match self.seat.slot().clone().listing().await {
                     Ok(listing) => self.learn(listing),
+                    Err(alarm) => self.heed(alarm),
+                },
+                Next::Comparison => match self.seat.slot().clone().answer().await {
+                    Ok(answer) => self.compared(&answer, clock::now()),
                     Err(alarm) => self.heed(alarm),
                 },
                 Next::Append => self.append().await,
@@ -264,6 +274,11 @@ impl Connection {
                     }
                 }
                 Step::Discard => self.drop_message(),
+                Step::Ask(Question::Credentials) => {
+                    if !self.find(now) {
+                        break Next::Comparison;
+                    }
+                }
                 Step::Ask(question) => match self.judge(question, now) {
                     Some(verdict) => self.session.answer(verdict, now),
                     None => break Next::Listing,
@@ -386,8 +401,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.drop_message();
         self.shard.metrics.lower(Gauge::Connections);
-        self.shard
-            .record_session(&self.record, self.session.hello_name(), clock::now());
+        self.shard.record_session(&self.record, &self.session, clock::now());
     }
 }
 
@@ -403,7 +417,7 @@ mod tests {
     /// slot, its task's header, and what the executor keeps for a wait.
     #[test]
     fn a_connection_takes_little_memory_and_its_task_holds_it_once() {
-        assert!(size_of::<Connection>() <= 1100, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 1150, "{}", size_of::<Connection>());
         assert!(future_of(serve) <= 300, "{}", future_of(serve));
         assert!(future_of(serve_proxied) <= 900, "{}", future_of(serve_proxied));
     }

@@ -122,6 +122,24 @@ impl Message {
             }
     }
 
+    /// Adds what a user's message lacks to the fields that this hop puts on top, as long as they have not left memory.
+    pub fn mend(&mut self, shard: &Shard, session: &Session) {
+        if session.user().is_none() {
+            return;
+        }
+        let fields = session.missing_fields(&shard.date(self.begun), self.id.as_str());
+        match &mut self.way {
+            Way::Files(Some(draft)) => draft.add_fields(&fields),
+            Way::Onward(parcel) if !parcel.is_in_spool() => {
+                // Nobody else has it yet.
+                if let Some(parcel) = Rc::get_mut(parcel) {
+                    parcel.fields = [&*parcel.fields, fields.as_bytes()].concat().into();
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Whether custody has to be waited for: there is something to write or to send, or writing has failed.
     pub fn is_to_be_waited_for(&self) -> bool {
         !matches!(self.way, Way::Nowhere | Way::Files(None)) || self.failure.is_some()
@@ -252,7 +270,7 @@ impl Beginning<'_> {
             session: self.session_id,
             client: Some(self.session.client()),
             hello: self.session.hello_name().into(),
-            user: None,
+            user: self.session.user().map(|user| (**user).into()),
         };
         Parcel::new(
             id,

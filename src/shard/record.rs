@@ -4,6 +4,7 @@
 //! grown. Lives on its shard.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Shard;
@@ -12,7 +13,7 @@ use crate::log::Level;
 use crate::smtp::envelope::Envelope;
 use crate::smtp::oxsmtp::Event;
 use crate::smtp::path::{ForwardPath, ReversePath};
-use crate::smtp::session::Custody;
+use crate::smtp::session::{Custody, Session};
 use crate::spool::QueueId;
 
 /// Recipients that one line names; the rest is counted.
@@ -41,6 +42,8 @@ pub struct SessionRecord {
     pub tls: Option<Box<Result<Secured, String>>>,
     /// The last limit that was passed.
     pub limit: Option<Event>,
+    /// Whom its client has proved to be.
+    pub user: Option<Arc<str>>,
     /// How it ended.
     pub end: End,
 }
@@ -105,7 +108,7 @@ pub struct MessageRecord<'a> {
 
 impl Shard {
     /// One line for a session that has ended.
-    pub(super) fn record_session(&self, record: &SessionRecord, hello: &str, now: Instant) {
+    pub(super) fn record_session(&self, record: &SessionRecord, session: &Session, now: Instant) {
         let level = match record.end {
             End::Injected => Level::Warn,
             _ => Level::Info,
@@ -117,7 +120,7 @@ impl Shard {
             .field("binding", record.binding.as_bytes())
             .field("client", &*record.client_text)
             .number("port", u64::from(record.port))
-            .field("helo", hello);
+            .field("helo", session.hello_name());
         line = match record.tls.as_deref() {
             None => line,
             Some(Ok(tls)) => {
@@ -129,6 +132,12 @@ impl Shard {
             }
             Some(Err(error)) => line.field("tls_error", error.as_str()),
         };
+        if let Some(user) = &record.user {
+            line = line.field("user", &**user);
+        }
+        if session.logon_errors() > 0 {
+            line = line.number("logon_errors", session.logon_errors());
+        }
         line = line
             .number("messages", record.messages)
             .number("refused", record.refused)
@@ -178,8 +187,11 @@ impl Shard {
             .field("id", message.id.as_ref().map_or("-", QueueId::as_str))
             .field("session", session.id.as_str())
             .field("client", &*session.client_text)
-            .field("helo", hello)
-            .field("from", reverse(&message.envelope.reverse_path));
+            .field("helo", hello);
+        if let Some(user) = &session.user {
+            line = line.field("user", &**user);
+        }
+        line = line.field("from", reverse(&message.envelope.reverse_path));
         for recipient in message.envelope.recipients.iter().take(RECIPIENTS_NAMED) {
             line = line.field("to", forward(&recipient.forward_path));
         }

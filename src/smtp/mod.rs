@@ -14,6 +14,7 @@ pub mod oxsmtp;
 pub mod parameters;
 pub mod path;
 pub mod received;
+pub mod sasl;
 pub mod scanner;
 pub mod session;
 

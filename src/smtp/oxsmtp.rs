@@ -182,6 +182,19 @@ replies! {
     // STARTTLS
     /// The handshake may begin (RFC 3207 section 4).
     StartTlsNow             "220 2.0.0 SMTP server ready";
+    // AUTH
+    /// The client is who it says.
+    Authenticated           "235 2.7.0 Authentication successful";
+    /// It is not, or nobody knows it.
+    AuthenticationFailed    "535 5.7.3 Authentication unsuccessful";
+    /// The client gave up with `*`.
+    AuthenticationCancelled "501 5.7.0 Authentication cancelled";
+    /// A response that is no base64 (RFC 4954 section 4).
+    NotBase64               "501 5.5.2 Cannot decode response";
+    /// A mechanism that this server does not know, or does not offer at this point.
+    UnrecognizedMechanism   "504 5.7.4 Unrecognized authentication type";
+    /// Too many passwords wait to be looked at.
+    CannotAuthenticate      "454 4.7.0 Temporary authentication failure";
     // Every other command
     /// A verb that this server does not know, or does not offer here.
     UnrecognizedCommand     "500 5.5.1 Unrecognized command";
@@ -226,6 +239,8 @@ impl Reply {
                 | Reply::NeedRcpt
                 | Reply::UnrecognizedCommand
                 | Reply::LineTooLong
+                | Reply::NotBase64
+                | Reply::UnrecognizedMechanism
         )
     }
 }
@@ -270,6 +285,16 @@ pub fn of_a_hop(out: &mut Vec<u8>, text: &str) {
     let printable = |octet: u8| if (0x20..=0x7e).contains(&octet) { octet } else { b'?' };
     out.extend(text.bytes().take(LONGEST).map(printable));
     out.extend_from_slice(b"\r\n");
+}
+
+/// The mechanism is known, and its client speaks first ([MS-OXSMTP] 2.2.1): the name as the client wrote it.
+pub fn mechanism_supported(out: &mut Vec<u8>, mechanism: &str) {
+    line(out, &["334 ", mechanism, " supported"]);
+}
+
+/// A challenge of AUTH, in base64; an empty one still has its space (RFC 4954 section 4).
+pub fn challenge(out: &mut Vec<u8>, base64: &str) {
+    line(out, &["334 ", base64]);
 }
 
 /// A chunk that is not the last one has been taken (RFC 3030 section 2).

@@ -5,12 +5,16 @@
 //! are the codes sent, and nothing of one message is left when the next one begins.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern::maildir::{Conversion, Form};
+use postern::policy::users::Users;
+use postern::policy::users::hash::is_of;
 use postern::smtp::BareNewline;
 use postern::smtp::envelope::{Body, Envelope, Notify, Ret};
 use postern::smtp::oxsmtp::Reply;
+use postern::smtp::sasl::{Found, Wanted};
 use postern::smtp::session::{Custody, Question, Session, Step, Verdict};
 
 use crate::script::Script;
@@ -53,6 +57,8 @@ pub struct Driver {
     pub store_takes: Duration,
     pub drains_while_waiting: bool,
     normalises: bool,
+    users: Arc<Users>,
+    pub passwords_unavailable: bool,
 }
 
 impl Driver {
@@ -80,6 +86,8 @@ impl Driver {
             store_takes: Duration::ZERO,
             drains_while_waiting: false,
             normalises: script.terms.bare_newline == BareNewline::Normalise,
+            users: script.users.clone(),
+            passwords_unavailable: false,
         };
         driver.run();
         driver
@@ -119,6 +127,10 @@ impl Driver {
     pub fn stop(&mut self) {
         self.session.stop();
         self.run();
+    }
+
+    pub fn user(&self) -> Option<&str> {
+        self.session.user().map(|user| &**user)
     }
 
     /// Since the session began.
@@ -186,8 +198,31 @@ impl Driver {
                 let path = self.session.forward_path_asked().unwrap().to_string();
                 self.rcpt.get(&path).copied().unwrap_or(Verdict::Accept)
             }
+            Question::Credentials => {
+                let found = self.find();
+                return self.session.find(found, self.now);
+            }
         };
         self.session.answer(verdict, self.now);
+    }
+
+    /// What `shard::connection::credentials` finds, with the same random octets and the same time always.
+    fn find(&self) -> Found {
+        let random = *b"random octets here";
+        match self.session.credentials_asked().unwrap() {
+            Wanted::Nonce => Found::Nonce {
+                random,
+                unix_millis: 1_795_000_000_000,
+            },
+            Wanted::NtHash { user } => self.users.nt_hash(user),
+            Wanted::ScramKeys { user } => self.users.scram_keys(user, random),
+            Wanted::Password { .. } if self.passwords_unavailable => Found::Unavailable,
+            Wanted::Password { user, password } => {
+                let (user, hash) = self.users.password(user);
+                let right = hash.is_some_and(|hash| is_of(&hash, password.octets()));
+                Found::Password(user.filter(|_| right))
+            }
+        }
     }
 
     fn pause(&mut self, left: &[u8], until: Instant) {
@@ -305,6 +340,7 @@ fn describe(envelope: &Envelope) -> String {
     let ret = |ret| if ret == Ret::Full { "FULL" } else { "HDRS" };
     say("RET", mail.ret.map(|r| ret(r).into()));
     say("ENVID", mail.envid.as_deref().map(str::to_owned));
+    say("AUTH", mail.auth.as_deref().map(str::to_owned));
     if mail.smtputf8 {
         text.push_str(" SMTPUTF8");
     }

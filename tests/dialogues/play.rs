@@ -98,6 +98,8 @@ impl Play {
             Line::PolicyRcpt(path, verdict) => {
                 self.driver.rcpt.insert(path.clone(), *verdict);
             }
+            Line::PasswordsUnavailable => self.driver.passwords_unavailable = true,
+            Line::Authenticated(user) => return same("the user", self.driver.user(), Some(user.as_str())),
             Line::PolicyTakes(time) => self.driver.policy_takes = *time,
             Line::Store(reply) => self.driver.store = *reply,
             Line::StoreTakes(time) => self.driver.store_takes = *time,

@@ -9,6 +9,9 @@
 //! | `bare_newline normalise` | instead of refuse |
 //! | `offer XEXCH50`, `offer STARTTLS`, `off CHUNKING` | extensions |
 //! | `require_tls` | MAIL waits for TLS |
+//! | `auth NTLM LOGIN` | mechanisms, which may be used outside TLS |
+//! | `auth requires tls`, `auth required`, `auth serves alice bob` | what else a binding says of them |
+//! | `user alice:{PLAIN}secret` | a line of the users file |
 //!
 //! | the client | |
 //! | --- | --- |
@@ -28,6 +31,7 @@
 //! | `message "text"` | the next message in custody, in wire form |
 //! | `file "text"` | the same message as the Maildir would hold it |
 //! | `protocol ESMTP` | how it came |
+//! | `authenticated alice` | whom the client has proved to be |
 //! | `report abandoned`, `report refused TEXT`, `report limit EVENT` | the next transaction that ended otherwise |
 //! | `envelope <a@b> … -> <c@d> …` | of the last `message` or `report` |
 //! | `event MaxHopCount` | the next limit passed |
@@ -37,6 +41,7 @@
 //! | `policy mail accept`, `policy mail refuse ResourcesLow`, `policy mail limit EVENT` | from here on |
 //! | `policy rcpt <a@b> refuse UserUnknown`, `… limit EVENT`, `… accept` | for one path |
 //! | `policy takes 70s` | it answers late |
+//! | `policy passwords unavailable` | nobody can compare one |
 //! | `store accept`, `store refuse CannotStore`, `store takes 70s` | custody |
 //! | `tls` | the handshake is done |
 //! | `drain`, `stop` | the server ends |
@@ -48,10 +53,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use postern::policy::users::Users;
 use postern::smtp::extension::{Extension, Offered};
 use postern::smtp::limits::{Limits, ROWS, Value};
 use postern::smtp::oxsmtp::{Event, Reply};
-use postern::smtp::session::{Terms, Verdict};
+use postern::smtp::sasl::Mechanism;
+use postern::smtp::session::{Auth, Terms, Verdict};
 use postern::smtp::{BareNewline, Edition, Role};
 
 /// One file in one edition.
@@ -59,6 +66,8 @@ use postern::smtp::{BareNewline, Edition, Role};
 pub struct Script {
     pub name: String,
     pub terms: Arc<Terms>,
+    /// The users file, read once: a `{PLAIN}` takes a while.
+    pub users: Arc<Users>,
     pub lines: Vec<(usize, Line)>,
 }
 
@@ -79,6 +88,8 @@ pub enum Line {
     PolicyMail(Verdict),
     PolicyRcpt(String, Verdict),
     PolicyTakes(Duration),
+    PasswordsUnavailable,
+    Authenticated(String),
     Store(Option<Reply>),
     StoreTakes(Duration),
     Tls,
@@ -95,12 +106,13 @@ impl Script {
         let (mut editions, mut bare_newline) = (vec![Edition::Y2021], BareNewline::Refuse);
         let (mut off, mut xexch50) = (Vec::new(), false);
         let (mut starttls, mut require_tls) = (false, false);
+        let (mut auth, mut users) = (Auth::default(), String::new());
         for (number, line) in text.lines().enumerate() {
             let number = number + 1;
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             let settles = matches!(
                 word,
-                "edition" | "limits" | "bare_newline" | "offer" | "off" | "require_tls"
+                "edition" | "limits" | "bare_newline" | "offer" | "off" | "require_tls" | "auth" | "user"
             );
             let begun = lines.iter().any(|(_, line)| matches!(line, Line::Client(_)));
             assert!(!settles || !begun, "{name}:{number}: `{word}` comes first");
@@ -116,6 +128,8 @@ impl Script {
                 ("offer", "XEXCH50") => xexch50 = true,
                 ("offer", "STARTTLS") => starttls = true,
                 ("require_tls", "") => require_tls = true,
+                ("auth", rest) => read_auth(rest, &mut auth),
+                ("user", line) => users += &format!("{line}\n"),
                 ("off", keyword) => off.push(Extension::parse_keyword(keyword).unwrap()),
                 _ => {
                     let read = parse(line).unwrap_or_else(|| panic!("{name}:{number}: what is `{line}`?"));
@@ -123,6 +137,7 @@ impl Script {
                 }
             }
         }
+        let users = Arc::new(Users::parse(&users, [1; 32]).users);
         let script = |edition| Script {
             name: name.to_owned(),
             terms: Arc::new(Terms {
@@ -134,8 +149,10 @@ impl Script {
                     offered => offered,
                 },
                 require_tls,
+                auth: auth.clone(),
                 bare_newline,
             }),
+            users: users.clone(),
             lines: lines.clone(),
         };
         editions.into_iter().map(script).collect()
@@ -174,7 +191,9 @@ fn parse(line: &str) -> Option<Vec<Line>> {
         "report" => Line::Report(rest.to_owned()),
         "envelope" => Line::Envelope(rest.to_owned()),
         "event" => Line::Event(rest.to_owned()),
+        "policy" if rest == "passwords unavailable" => Line::PasswordsUnavailable,
         "policy" => policy(rest)?,
+        "authenticated" => Line::Authenticated(rest.to_owned()),
         "store" => match rest.split_once(' ') {
             None if rest == "accept" => Line::Store(None),
             Some(("refuse", reply)) => Line::Store(Some(reply_named(reply)?)),
@@ -188,6 +207,19 @@ fn parse(line: &str) -> Option<Vec<Line>> {
         _ => return None,
     };
     Some(vec![one])
+}
+
+/// `NTLM LOGIN`, `required`, `requires tls`, `serves alice bob`.
+fn read_auth(rest: &str, auth: &mut Auth) {
+    match rest.split_once(' ') {
+        _ if rest == "required" => auth.required = true,
+        _ if rest == "requires tls" => auth.requires_tls = true,
+        Some(("serves", users)) => auth.users = users.split(' ').map(Box::from).collect(),
+        _ => {
+            let known = |name: &str| Mechanism::parse(name.as_bytes()).unwrap();
+            auth.mechanisms = rest.split(' ').map(known).collect();
+        }
+    }
 }
 
 fn hello() -> Option<Vec<Line>> {

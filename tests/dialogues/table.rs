@@ -8,21 +8,15 @@ use crate::play::{Cut, play};
 use crate::script::Line;
 
 /// Rows that no session can say by itself yet, and who says them. A row that is provoked must go from here.
-const SAID_ELSEWHERE: [(&str, &str); 8] = [
+const SAID_ELSEWHERE: [(&str, &str); 5] = [
     (
         "NewConnectionNotAvailable",
         "at connect: the shard, and the control thread for a shard that hangs",
-    ),
-    (
-        "BindingNotConfigured",
-        "at connect: the shard; after AUTH, which is not offered yet",
     ),
     ("ConnectionCountExceeded", "at connect: the shard"),
     ("ConnectionCountPerSource", "at connect: the shard"),
     ("IPAddressNotAllowedStatic", "at connect: the shard"),
     ("IPAddressNotAllowedDynamic", "at connect: the shard"),
-    ("NotAuthenticated", "AUTH is not offered yet"),
-    ("NoPermission", "AUTH is not offered yet"),
 ];
 
 #[test]

@@ -5,6 +5,7 @@ mod edge;
 mod settings;
 
 mod admission;
+mod auth;
 mod bindings;
 mod block_lists;
 mod counts;

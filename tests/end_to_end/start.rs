@@ -112,13 +112,16 @@ fn a_data_dir_that_cannot_be_made_is_told() {
 
 #[test]
 fn what_this_version_cannot_do_is_told_and_not_ignored() {
-    for (sections, word) in [
-        ("[[next_hop]]\nto = [\"smtp://192.0.2.1:25\"]", "smtp://192.0.2.1:25"),
-        ("[[next_hop]]\nto = [\"mx:\"]", "mx:"),
-        ("[auth]\nusers = \"users.txt\"", "[auth]"),
-        ("[fleet]\nredis = \"redis://127.0.0.1\"", "[fleet]"),
-    ] {
-        let said = sentence(&Settings::new().sections(sections).toml());
-        assert!(said.contains(word) && said.contains("this version"), "{said}");
-    }
+    let said = sentence(
+        &Settings::new()
+            .sections("[fleet]\nredis = \"redis://127.0.0.1\"")
+            .toml(),
+    );
+    assert!(said.contains("[fleet]") && said.contains("this version"), "{said}");
+}
+
+#[test]
+fn a_users_file_that_is_not_there_is_told() {
+    let said = sentence(&Settings::new().sections("[auth]\nusers = \"users.txt\"").toml());
+    assert!(said.contains("users.txt"), "{said}");
 }

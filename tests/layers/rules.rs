@@ -36,7 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "shard", "config",
         ],
     ),
-    ("cli", &["config", "server"]),
+    ("cli", &["policy", "config", "server"]),
 ];
 
 /// Crates that stay in one place: the runtimes, and what comes with them.

@@ -29,7 +29,7 @@ use postern::shard::route::{Route, Target};
 use postern::shard::{self, Notice, Seed, Settings};
 use postern::smtp::extension::Offered;
 use postern::smtp::limits::Limits;
-use postern::smtp::session::Terms;
+use postern::smtp::session::{Auth, Terms};
 use postern::smtp::{BareNewline, Edition, Role};
 use postern::spool::directory;
 use postern::tls;
@@ -148,6 +148,7 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
                     limits,
                     offered: Offered::of(edition, &[], false),
                     require_tls: false,
+                    auth: Auth::default(),
                     bare_newline: BareNewline::Refuse,
                 }),
                 clients: any,
@@ -171,6 +172,7 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
                 recipients: None,
                 routes: vec![DomainSet::new(["*"])],
             },
+            users: Arc::default(),
         },
         routes: vec![Arc::new(Route {
             targets: vec![Target::Maildir(template)],

@@ -51,6 +51,7 @@ impl Connection {
         let Some(message) = &mut self.message else {
             return;
         };
+        message.mend(&self.shard, &self.session);
         if message.parcel().is_some() {
             if let Some(envelope) = self.session.envelope() {
                 message.spool(&self.shard, envelope, self.seat.ticket());
@@ -75,6 +76,7 @@ impl Connection {
         let Some(message) = &mut self.message else {
             return true;
         };
+        message.mend(&self.shard, &self.session);
         let fate = if message.parcel().is_some() {
             match self.send_onward(ended).await {
                 Some(fate) => fate,

@@ -31,6 +31,13 @@ pub(super) enum Standing {
     Listed,
 }
 
+/// Whose messages are counted together.
+#[derive(Hash)]
+enum Who<'a> {
+    Source(Source),
+    User(&'a str),
+}
+
 impl Shard {
     /// Admission of a client to a binding, at this moment.
     pub(in crate::shard) fn admit(
@@ -52,6 +59,8 @@ impl Connection {
     pub(super) fn judge(&mut self, question: Question, now: Instant) -> Option<Verdict> {
         let verdict = match question {
             Question::Mail => self.judge_mail(now),
+            // Not a matter of policy: see [`Connection::find`].
+            Question::Credentials => Verdict::Refuse(Reply::TryLater),
             Question::Rcpt => {
                 if self.standing == Standing::Asked {
                     let listing = self.seat.slot().known_listing()?;
@@ -68,10 +77,19 @@ impl Connection {
         if self.binding.resources.is_low() {
             return Verdict::Refuse(Reply::ResourcesLow);
         }
+        if let (Some(user), Some(path)) = (self.session.user(), self.session.reverse_path_asked())
+            && !self.settings.policy.users.load().may_send_as(user, path)
+        {
+            return Verdict::Refuse(Reply::NoPermission);
+        }
         let limit = self.binding.terms.limits.message_rate;
-        // A relay counts by user, and there are none yet.
-        if self.binding.role == Role::Gateway && limit > 0 {
-            let who = (self.binding.rate_scope, Source::of(self.record.client));
+        // A relay counts by user; a client that needs no AUTH there is known by its address, and not counted.
+        let who = match (self.binding.role, self.session.user()) {
+            (Role::Gateway, _) => Some(Who::Source(Source::of(self.record.client))),
+            (Role::Relay, user) => user.map(|user| Who::User(user)),
+        };
+        if let Some(who) = who.filter(|_| limit > 0) {
+            let who = (self.binding.rate_scope, who);
             if !self.shard.rates.admit(who, limit, self.shard.second(now)) {
                 return Verdict::Limit(Event::MessageRateLimitExceeded);
             }
@@ -80,13 +98,19 @@ impl Connection {
     }
 
     fn judge_rcpt(&mut self) -> Verdict {
-        if self.standing == Standing::Listed {
+        // Whoever has authenticated sends from anywhere.
+        if self.standing == Standing::Listed && self.session.user().is_none() {
             return Verdict::Limit(Event::IPAddressNotAllowedBlockList);
         }
         let Some(path) = self.session.forward_path_asked() else {
             return Verdict::Refuse(Reply::TryLater);
         };
-        match self.settings.policy.routing.judge(path) {
+        let routing = &self.settings.policy.routing;
+        let judged = match self.session.user() {
+            Some(_) => routing.judge_for_user(path),
+            None => routing.judge(path),
+        };
+        match judged {
             Ok(route) => {
                 self.routes.push(route);
                 Verdict::Accept

@@ -121,6 +121,20 @@ fn strict_number(digits: &[u8]) -> Result<u64, Reply> {
         .ok_or(Reply::InvalidArguments)
 }
 
+/// The arguments of AUTH: the name of a mechanism as it was written (RFC 4422 section 3.1), and an initial response, still
+/// encoded (RFC 4954 section 4).
+pub fn auth(args: &[u8]) -> Result<(&str, Option<&[u8]>), Reply> {
+    let mut words = args.splitn(2, |&octet| octet == b' ');
+    let mechanism = std::str::from_utf8(words.next().unwrap_or_default()).map_err(|_| Reply::InvalidArguments)?;
+    let initial = words.next().map(trim_spaces);
+    let is_name = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_';
+    if (1..=20).contains(&mechanism.len()) && mechanism.bytes().all(is_name) {
+        Ok((mechanism, initial))
+    } else {
+        Err(Reply::InvalidArguments)
+    }
+}
+
 /// DATA, RSET, QUIT: no argument is allowed (RFC 5321 section 4.1.1.4, 5 and 10).
 pub fn no_arguments(args: &[u8]) -> Result<(), Reply> {
     if args.is_empty() {
@@ -292,6 +306,28 @@ mod tests {
             b"9223372036854775808 2",
         ] {
             assert_eq!(xexch50(args), Err(Reply::InvalidArguments), "{}", args.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn auth_has_a_mechanism_and_perhaps_a_response() {
+        assert_eq!(auth(b"PLAIN"), Ok(("PLAIN", None)));
+        assert_eq!(auth(b"Scram-Sha-256  biws"), Ok(("Scram-Sha-256", Some(&b"biws"[..]))));
+        assert_eq!(auth(b"PLAIN ="), Ok(("PLAIN", Some(&b"="[..]))));
+        assert_eq!(
+            auth(b"PLAIN a b"),
+            Ok(("PLAIN", Some(&b"a b"[..]))),
+            "which is no base64"
+        );
+        for args in [
+            &b""[..],
+            b"PL/AIN",
+            b"\xff",
+            b"N\0",
+            b"A23456789012345678901",
+            b"NT\tLM x",
+        ] {
+            assert_eq!(auth(args), Err(Reply::InvalidArguments), "{}", args.escape_ascii());
         }
     }
 

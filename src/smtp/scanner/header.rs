@@ -1,4 +1,5 @@
-//! The header section as the scanner counts it: its size, its Received fields, and those of this host.
+//! The header section as the scanner counts it: its size, its Received fields, those of this host, and whether it has a
+//! date and a Message-ID.
 //!
 //! Promises: holds no octet of the message, so a field of any length costs nothing but its time, which is linear; the
 //! answers do not depend on how the text is cut. Lives in its [`Scanner`](super::Scanner).
@@ -7,7 +8,10 @@ use std::sync::Arc;
 
 use super::received_by::By;
 
-const NAME: &[u8] = b"received";
+/// The fields that are looked for; their first letters differ.
+const NAMES: [&[u8]; 3] = [b"received", b"date", b"message-id"];
+const RECEIVED: usize = 0;
+const DATE: usize = 1;
 
 /// Reads header lines, without their line ends, until the empty line.
 #[derive(Debug)]
@@ -25,15 +29,19 @@ pub(super) struct Header {
     field: Field,
     received: u64,
     received_local: u64,
+    date: bool,
+    message_id: bool,
 }
 
 /// Which part of which field the text is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
-    /// So many octets of the name `Received`.
-    Name(usize),
-    /// In the blanks after `Received`, before the colon.
-    Blank,
+    /// At its first octet.
+    Start,
+    /// So many octets of the name at this place of [`NAMES`].
+    Name(usize, usize),
+    /// In the blanks after it, before the colon.
+    Blank(usize),
     /// Behind the colon of a Received field.
     Received,
     /// In a field of no interest, or a line that is no field.
@@ -52,6 +60,8 @@ impl Header {
             field: Field::Other,
             received: 0,
             received_local: 0,
+            date: false,
+            message_id: false,
         }
     }
 
@@ -64,6 +74,8 @@ impl Header {
         self.field = Field::Other;
         self.received = 0;
         self.received_local = 0;
+        self.date = false;
+        self.message_id = false;
     }
 
     pub(super) fn normalise(&mut self, normalise: bool) {
@@ -92,6 +104,14 @@ impl Header {
         self.received_local
     }
 
+    pub(super) fn has_date(&self) -> bool {
+        self.date
+    }
+
+    pub(super) fn has_message_id(&self) -> bool {
+        self.message_id
+    }
+
     /// Takes text that holds no line end.
     pub(super) fn text(&mut self, text: &[u8]) {
         let (true, Some(&first)) = (self.open, text.first()) else {
@@ -100,7 +120,7 @@ impl Header {
         self.line_empty = false;
         if std::mem::take(&mut self.folds) && !is_blank(first) {
             self.close_field();
-            self.field = Field::Name(0);
+            self.field = Field::Start;
         }
         let mut rest = text;
         while !matches!(self.field, Field::Other | Field::Received) {
@@ -147,22 +167,39 @@ impl Header {
         }
     }
 
-    /// `Received`, blanks, colon: RFC 5322 section 3.6.7, and 4.5 for the blanks.
+    /// A name, blanks, colon: RFC 5322 section 3.6, and 4.5 for the blanks.
     fn name(&mut self, octet: u8) {
+        let letter = octet.to_ascii_lowercase();
+        let part = |which: usize, n: usize| NAMES.get(which).and_then(|name| name.get(n)).copied();
         self.field = match self.field {
-            Field::Name(n) if NAME.get(n) == Some(&octet.to_ascii_lowercase()) => Field::Name(n + 1),
-            Field::Name(n) if n == NAME.len() && is_blank(octet) => Field::Blank,
-            Field::Blank if is_blank(octet) => Field::Blank,
-            Field::Name(n) if n == NAME.len() && octet == b':' => self.begin_received(),
-            Field::Blank if octet == b':' => self.begin_received(),
+            Field::Start => match NAMES.iter().position(|name| name.first() == Some(&letter)) {
+                Some(which) => Field::Name(which, 1),
+                None => Field::Other,
+            },
+            Field::Name(which, n) => match part(which, n) {
+                Some(expected) if expected == letter => Field::Name(which, n + 1),
+                None if octet == b':' => self.begin(which),
+                None if is_blank(octet) => Field::Blank(which),
+                _ => Field::Other,
+            },
+            Field::Blank(which) if is_blank(octet) => Field::Blank(which),
+            Field::Blank(which) if octet == b':' => self.begin(which),
             _ => Field::Other,
         }
     }
 
-    fn begin_received(&mut self) -> Field {
-        self.received += 1;
-        self.by.reset();
-        Field::Received
+    /// The colon of a field that is looked for.
+    fn begin(&mut self, which: usize) -> Field {
+        match which {
+            RECEIVED => {
+                self.received += 1;
+                self.by.reset();
+                return Field::Received;
+            }
+            DATE => self.date = true,
+            _ => self.message_id = true,
+        }
+        Field::Other
     }
 
     fn close_field(&mut self) {
@@ -224,6 +261,28 @@ mod tests {
     fn received_in_the_body_is_not_counted() {
         assert_eq!(received("Received: a\r\n\r\nReceived: b\r\n\r\nReceived: c\r\n"), 1);
         assert_eq!(received("\r\nReceived: b\r\n"), 0);
+    }
+
+    #[test]
+    fn a_date_and_a_message_id_are_known_in_any_case_and_in_the_header_only() {
+        let has = |header: &str| {
+            let mut scanner = Scanner::new(Arc::from("mx.example"));
+            header.as_bytes().chunks(3).for_each(|piece| scanner.chunk(piece));
+            scanner.finish();
+            (scanner.has_date(), scanner.has_message_id())
+        };
+        assert_eq!(has("Date: x\r\nMessage-ID: <y>\r\n\r\n"), (true, true));
+        assert_eq!(has("DATE:\r\nA: b\r\nmessage-id :\r\n"), (true, true));
+        assert_eq!(has("Received: x\r\nDate: x\r\n\r\n"), (true, false));
+        assert_eq!(
+            has("Dated: x\r\nMessage-IDs: x\r\nDat: x\r\nResent-Date: x\r\n\r\n"),
+            (false, false)
+        );
+        assert_eq!(
+            has("A: b\r\n Date: x\r\n\r\nDate: x\r\nMessage-ID: y\r\n"),
+            (false, false)
+        );
+        assert_eq!(has(""), (false, false));
     }
 
     #[test]

@@ -138,6 +138,21 @@ impl Scanner {
         self.header.received_local()
     }
 
+    /// Whether the header section is over, so that the next two say all.
+    pub fn header_is_over(&self) -> bool {
+        !self.header.is_open()
+    }
+
+    /// Whether a Date field (RFC 5322 section 3.6.1) was seen in the header section.
+    pub fn has_date(&self) -> bool {
+        self.header.has_date()
+    }
+
+    /// Whether a Message-ID field (RFC 5322 section 3.6.4) was seen in the header section.
+    pub fn has_message_id(&self) -> bool {
+        self.header.has_message_id()
+    }
+
     /// Whether a CR without LF or an LF without CR was seen (RFC 5321 section 2.3.8).
     pub fn bare_newline(&self) -> bool {
         self.bare_newline

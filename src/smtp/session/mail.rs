@@ -9,6 +9,14 @@ use crate::smtp::oxsmtp::{Event, Reply};
 use crate::smtp::path::ReversePath;
 
 impl Session {
+    /// The path of the MAIL that policy is asked about.
+    pub fn reverse_path_asked(&self) -> Option<&ReversePath> {
+        match &self.phase {
+            Phase::Asking(Asked::Mail(path, _)) => Some(path),
+            _ => None,
+        }
+    }
+
     pub(super) fn mail(&mut self, args: &[u8], now: Instant) {
         let refusal = match &self.transaction {
             _ if self.hello.is_none() => Some(Reply::SendHelloFirst),
@@ -20,10 +28,17 @@ impl Session {
         if let Some(reply) = refusal {
             return self.error(reply, Point::Mail, now);
         }
-        let (path, parameters) = match command::mail(args, self.terms.offered) {
+        let (path, mut parameters) = match command::mail(args, self.extensions()) {
             Ok(parsed) => parsed,
             Err(reply) => return self.error(reply, Point::Mail, now),
         };
+        if self.terms.auth.required && self.user.is_none() {
+            return self.error(Reply::NotAuthenticated, Point::Mail, now);
+        }
+        // RFC 4954 section 5: a stranger's word on who has submitted the message is worth nothing.
+        if self.user.is_none() && parameters.auth.is_some() {
+            parameters.auth = Some("<>".into());
+        }
         // RFC 1870 section 6.1: the client has said so itself, so it need not send it first.
         if parameters
             .size

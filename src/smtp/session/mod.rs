@@ -25,6 +25,7 @@
 //!  an error reply to a stranger waits in `delayed` (tarpit); QUIT, a closing event, a deadline ─► Closing
 //! ```
 
+mod auth;
 mod data;
 mod hello;
 mod mail;
@@ -34,6 +35,7 @@ mod starttls;
 mod step;
 mod timers;
 
+pub use auth::Auth;
 pub use step::{Custody, Notes, Question, Report, Step, Verdict};
 
 use std::net::IpAddr;
@@ -42,13 +44,13 @@ use std::time::Instant;
 
 use memchr::memchr;
 
-use super::command::{self, MAX_LINE, Verb};
+use super::command::{self, Verb};
 use super::envelope::{Envelope, MailParameters, RcptParameters};
 use super::extension::Offered;
 use super::limits::Limits;
 use super::oxsmtp::{self, Event, Follows, Reply};
 use super::path::{ForwardPath, ReversePath};
-use super::received::Protocol;
+use super::sasl::Exchange;
 use super::scanner::Scanner;
 use super::{BareNewline, Edition};
 use reply::{Delayed, Line, Point};
@@ -62,10 +64,12 @@ pub struct Terms {
     pub edition: Edition,
     /// The limits of the binding.
     pub limits: Limits,
-    /// What EHLO offers, before TLS.
+    /// What EHLO offers before TLS; AUTH is added by the session.
     pub offered: Offered,
     /// MAIL before TLS is refused.
     pub require_tls: bool,
+    /// Who may and must authenticate, and how.
+    pub auth: Auth,
     /// What a bare CR or LF in DATA leads to.
     pub bare_newline: BareNewline,
 }
@@ -85,6 +89,9 @@ pub struct Session {
     output: Vec<u8>,
     delayed: Option<Delayed>,
     protocol_errors: u64,
+    logon_errors: u64,
+    /// Whom the client has proved to be.
+    user: Option<Arc<str>>,
     draining: bool,
     quit: bool,
     greeted: bool,
@@ -120,8 +127,10 @@ enum Phase {
     Command,
     /// Inside a line longer than any may be; the last octet seen tells whether its end is a CRLF.
     Overlong { last: u8 },
-    /// Policy is being asked about MAIL or RCPT.
+    /// Policy is being asked about MAIL or RCPT, or for the credentials of a user.
     Asking(Asked),
+    /// Between AUTH and its end, at the start of a response.
+    Exchange(Box<Exchange>),
     /// Inside DATA; `ended` once the end mark has been seen.
     Content { ended: bool },
     /// Inside a chunk of BDAT.
@@ -140,6 +149,7 @@ enum Phase {
 enum Asked {
     Mail(ReversePath, MailParameters),
     Rcpt(ForwardPath, RcptParameters),
+    Credentials(Box<Exchange>),
 }
 
 impl Session {
@@ -157,6 +167,8 @@ impl Session {
             output: Vec::new(),
             delayed: None,
             protocol_errors: 0,
+            logon_errors: 0,
+            user: None,
             draining: false,
             quit: false,
             greeted: false,
@@ -194,6 +206,7 @@ impl Session {
                 Phase::Command if self.output.len() >= OUTPUT_FULL => (0, Some(Step::Send)),
                 Phase::Command => self.command(rest, now),
                 Phase::Overlong { last } => self.overlong(rest, last, now),
+                Phase::Exchange(_) => self.response(rest, now),
                 Phase::Content { ended } => self.content(rest, ended, now),
                 Phase::Chunk(chunk) => self.chunk(rest, chunk, now),
                 Phase::Blob { left } => self.blob(rest, left, now),
@@ -221,6 +234,8 @@ impl Session {
         match (verdict, asked) {
             (Verdict::Accept, Asked::Mail(path, parameters)) => self.open_transaction(path, parameters),
             (Verdict::Accept, Asked::Rcpt(path, parameters)) => self.add_recipient(path, parameters),
+            // That is for [`Session::find`] to say.
+            (_, asked @ Asked::Credentials(_)) => self.phase = Phase::Asking(asked),
             (Verdict::Refuse(reply), asked) => {
                 if reply == Reply::ResourcesLow {
                     self.notes.events.push(Event::OutOfResources);
@@ -279,14 +294,6 @@ impl Session {
         &mut self.output
     }
 
-    /// The path of the RCPT that policy is asked about.
-    pub fn forward_path_asked(&self) -> Option<&ForwardPath> {
-        match &self.phase {
-            Phase::Asking(Asked::Rcpt(path, _)) => Some(path),
-            _ => None,
-        }
-    }
-
     /// The envelope so far; complete from the first [`Step::Store`] on.
     pub fn envelope(&self) -> Option<&Envelope> {
         self.transaction.as_ref().map(|t| &t.envelope)
@@ -310,12 +317,6 @@ impl Session {
     /// The name that the client gave in HELO or EHLO.
     pub fn hello_name(&self) -> &str {
         self.hello.as_ref().map_or("", |h| &h.name)
-    }
-
-    /// How the current message came, for its Received field.
-    pub fn protocol(&self) -> Protocol {
-        let utf8 = self.envelope().is_some_and(|e| e.mail.smtputf8);
-        Protocol::of(self.hello.as_ref().is_some_and(|h| h.esmtp), self.tls, false, utf8)
     }
 
     /// Whether the current message comes by BDAT, so that its content has no doubled dots.
@@ -374,7 +375,7 @@ impl Session {
             return (input.len(), None);
         }
         let Some(end) = memchr(b'\n', input) else {
-            if input.len() < MAX_LINE {
+            if input.len() < self.longest_line(input) {
                 return (0, Some(Step::Read));
             }
             if command::is_foreign(input) {
@@ -400,7 +401,7 @@ impl Session {
     fn dispatch(&mut self, line: &[u8], now: Instant) {
         let (verb, args) = command::split(line);
         // Another protocol's lines have limits of their own; a verb that is not offered gets no more room than any may have.
-        if verb != Verb::Foreign && line.len() + 2 > verb.line_limit().min(MAX_LINE) {
+        if verb != Verb::Foreign && line.len() + 2 > verb.line_limit().min(self.longest_line(line)) {
             return self.error(Reply::LineTooLong, Point::Command, now);
         }
         match verb {
@@ -427,9 +428,10 @@ impl Session {
             Verb::Vrfy if args.is_empty() => self.error(Reply::InvalidArguments, Point::Command, now),
             Verb::Vrfy => self.say_if_printable(args, Reply::CannotVerify, now),
             Verb::Expn => self.error(Reply::CannotExpand, Point::Command, now),
+            Verb::Auth => self.auth(args, now),
             Verb::Foreign => self.close_with(Reply::UnrecognizedCommand, now),
             // Not offered here, so not known here.
-            Verb::Auth | Verb::Unknown => self.error(Reply::UnrecognizedCommand, Point::Command, now),
+            Verb::Unknown => self.error(Reply::UnrecognizedCommand, Point::Command, now),
         }
     }
 
@@ -487,6 +489,7 @@ impl Asked {
         match self {
             Asked::Mail(..) => Question::Mail,
             Asked::Rcpt(..) => Question::Rcpt,
+            Asked::Credentials(..) => Question::Credentials,
         }
     }
 }

@@ -9,6 +9,14 @@ use crate::smtp::oxsmtp::{Event, Reply};
 use crate::smtp::path::ForwardPath;
 
 impl Session {
+    /// The path of the RCPT that policy is asked about.
+    pub fn forward_path_asked(&self) -> Option<&ForwardPath> {
+        match &self.phase {
+            Phase::Asking(Asked::Rcpt(path, _)) => Some(path),
+            _ => None,
+        }
+    }
+
     pub(super) fn rcpt(&mut self, args: &[u8], now: Instant) {
         let (recipients, smtputf8) = match &self.transaction {
             _ if self.hello.is_none() => return self.error(Reply::SendHelloFirst, Point::Command, now),

@@ -46,7 +46,7 @@ impl Point {
     pub(super) fn of(asked: &Asked) -> Point {
         match asked {
             Asked::Mail(..) => Point::Mail,
-            Asked::Rcpt(..) => Point::Command,
+            Asked::Rcpt(..) | Asked::Credentials(..) => Point::Command,
         }
     }
 }
@@ -114,13 +114,14 @@ impl Session {
         self.notes.replies.push(code(line.text().as_bytes()));
     }
 
-    /// v17: an error reply at the end of any command waits; v4.1: one to MAIL (the driver sees to those at connect).
+    /// v17: an error reply at the end of any command waits; v4.1: one to MAIL (the driver sees to those at connect). None to a
+    /// user.
     pub(super) fn tarpit(&self, point: Point) -> Option<Duration> {
         let waits = match self.terms.edition {
             Edition::Y2021 => true,
             Edition::Y2011 => point == Point::Mail,
         };
-        (waits && !self.terms.limits.tarpit.is_zero()).then_some(self.terms.limits.tarpit)
+        (waits && self.user.is_none() && !self.terms.limits.tarpit.is_zero()).then_some(self.terms.limits.tarpit)
     }
 
     /// What a delayed reply or the end of a pause leaves to do before input is looked at.

@@ -44,6 +44,7 @@ impl Session {
     pub fn secured(&mut self, now: Instant) {
         self.tls = true;
         self.hello = None;
+        self.user = None;
         self.end_transaction(None, None);
         self.heard = now;
         if matches!(self.phase, Phase::Handshake) {

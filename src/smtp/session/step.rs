@@ -15,7 +15,7 @@ pub enum Step {
     Read,
     /// Send the output, then call `advance` again: there is more to say than is kept in memory.
     Send,
-    /// Ask policy, then call [`Session::answer`].
+    /// Ask policy, then call [`Session::answer`]; for [`Question::Credentials`] call [`Session::find`].
     Ask(Question),
     /// These octets of the input are content of the message, in wire form.
     Store(Range<usize>),
@@ -42,6 +42,8 @@ pub enum Question {
     Mail,
     /// Is [`Session::forward_path_asked`] one to take mail for?
     Rcpt,
+    /// What [`Session::credentials_asked`] names.
+    Credentials,
 }
 
 /// Policy's answer.

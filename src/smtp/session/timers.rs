@@ -45,7 +45,9 @@ impl Session {
     /// The server is stopping: an idle session ends now, any other when its transaction has ended.
     pub fn drain(&mut self) {
         self.draining = true;
-        if self.transaction.is_none() && matches!(self.phase, Phase::Command | Phase::Overlong { .. }) {
+        if self.transaction.is_none()
+            && matches!(self.phase, Phase::Command | Phase::Overlong { .. } | Phase::Exchange(_))
+        {
             self.delayed = None;
             self.put_now(Line::Reply(Reply::ServiceNotAvailable), Follows::Close);
         }
