@@ -94,7 +94,7 @@ pub struct Ticket {
 }
 
 /// What a shard may ask.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// Is this client on one of the DNS block lists?
     BlockList {

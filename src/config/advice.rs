@@ -184,12 +184,10 @@ mod tests {
     fn what_serve_cannot_do_yet_is_said_by_name() {
         let auth = "[auth]\nusers = \"u\"\n[[binding]]\nauth = [\"NTLM\"]\nrequire_auth = true\nusers = [\"a\"]";
         assert_eq!(read(auth).unsupported(), Vec::<String>::new());
-        for (text, word) in [("[fleet]\nredis = \"redis://h\"", "[fleet]")] {
-            let unsupported = read(text).unsupported();
-            assert!(
-                unsupported.len() == 1 && unsupported[0].contains(word),
-                "{text}: {unsupported:?}"
-            );
-        }
+        let unsupported = read("[fleet]\nredis = \"redis://h\"").unsupported();
+        assert!(
+            unsupported.len() == 1 && unsupported[0].contains("[fleet]"),
+            "{unsupported:?}"
+        );
     }
 }

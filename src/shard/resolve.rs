@@ -23,7 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is known of names.
 #[derive(Debug, Default)]
-pub(super) struct Names(RefCell<HashMap<Question, Known>>);
+pub(super) struct Names(RefCell<HashMap<Name, Known>>);
+
+/// What is known by it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Name {
+    Host(Arc<str>),
+    Domain(Arc<str>),
+}
 
 #[derive(Debug)]
 struct Known {
@@ -34,7 +41,7 @@ struct Known {
 impl Names {
     /// The addresses of a host, where they are known.
     pub fn addresses(&self, host: &Arc<str>, now: Instant) -> Option<Resolved<Vec<IpAddr>>> {
-        match self.known(&Question::Addresses { host: host.clone() }, now)? {
+        match self.known(&Name::Host(host.clone()), now)? {
             Answer::Addresses(found) => Some(found),
             _ => None,
         }
@@ -42,19 +49,24 @@ impl Names {
 
     /// The hosts that take mail for a domain, where they are known.
     pub fn exchangers(&self, domain: &Arc<str>, now: Instant) -> Option<Resolved<Vec<Arc<str>>>> {
-        match self.known(&Question::Exchangers { domain: domain.clone() }, now)? {
+        match self.known(&Name::Domain(domain.clone()), now)? {
             Answer::Exchangers(found) => Some(found),
             _ => None,
         }
     }
 
-    fn known(&self, question: &Question, now: Instant) -> Option<Answer> {
+    fn known(&self, name: &Name, now: Instant) -> Option<Answer> {
         let names = self.0.borrow();
-        let known = names.get(question).filter(|known| known.until > now)?;
+        let known = names.get(name).filter(|known| known.until > now)?;
         Some(known.answer.clone())
     }
 
     fn learn(&self, question: Question, answer: Answer, now: Instant) {
+        let name = match question {
+            Question::Addresses { host } => Name::Host(host),
+            Question::Exchangers { domain } => Name::Domain(domain),
+            _ => return,
+        };
         let ttl = match &answer {
             Answer::Addresses(Resolved::Found { ttl, .. }) | Answer::Exchangers(Resolved::Found { ttl, .. }) => {
                 (*ttl).clamp(TTL.0, TTL.1)
@@ -66,7 +78,7 @@ impl Names {
             names.clear();
         }
         names.insert(
-            question,
+            name,
             Known {
                 answer,
                 until: now + ttl,

@@ -120,6 +120,7 @@ impl Edge {
         disk.make(salt);
         let tally = Tally::new(1, 64, 1);
         let terms = Terms {
+            auth: Default::default(),
             hostname: "edge.test".into(),
             edition: Edition::Y2021,
             limits: Limits::of(Role::Gateway),

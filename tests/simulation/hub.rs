@@ -55,6 +55,7 @@ impl Link {
         let mut limits = Limits::of(Role::Relay);
         limits.tarpit = std::time::Duration::ZERO;
         let terms = Terms {
+            auth: Default::default(),
             hostname: "hub.test".into(),
             edition,
             limits,
@@ -203,7 +204,7 @@ impl Link {
                     self.hub.refuse(Reply::TryLater, now);
                 }
                 Step::Commit => self.take(now, ledger),
-                Step::Pause { .. } | Step::Handshake => panic!("a hub does neither"),
+                Step::Pause { .. } | Step::Handshake | Step::Ask(Question::Credentials) => panic!("a hub does neither"),
             }
             let _ = self.hub.take_report();
         }
