@@ -12,6 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::connect::Dialer;
 use crate::dialogue::{Chunk, Ending, Manner, Outcome, Step};
 use crate::flags::LoadFlags;
+use crate::identity::expect::{Fate, Fates};
 use crate::measure::{Counts, record};
 use crate::message::Wire;
 use crate::slot::Slot;
@@ -36,6 +37,8 @@ pub struct Engine {
     per_connection: u64,
     slots: Vec<Slot>,
     counts: Counts,
+    /// Of the whole run.
+    fates: Fates,
     quota: Option<u64>,
     begun: u64,
     stopping: bool,
@@ -62,6 +65,7 @@ impl Engine {
             per_connection: flags.per_connection.0,
             slots: (0..flags.connections).map(Slot::new).collect(),
             counts: Counts::new(),
+            fates: Fates::default(),
             quota: flags.messages,
             begun: 0,
             stopping: false,
@@ -80,6 +84,15 @@ impl Engine {
     /// What was counted since the last call.
     pub fn take_counts(&mut self) -> Counts {
         std::mem::replace(&mut self.counts, Counts::new())
+    }
+
+    /// What became of each message so far; what is under way may arrive or not.
+    pub fn fates(&self) -> Fates {
+        let mut fates = self.fates.clone();
+        for slot in self.slots.iter().filter(|slot| slot.dialogue.messages_under_way() > 0) {
+            fates.note(slot.serial, Fate::Uncertain);
+        }
+        fates
     }
 
     /// Begins no more messages and opens no more connections; what is under way is finished.
@@ -258,6 +271,7 @@ impl Engine {
         match outcome {
             Outcome::Accepted => {
                 self.counts.accepted += 1;
+                self.fates.note(slot.serial, Fate::Accepted);
                 record(
                     &mut self.counts.final_reply,
                     now.saturating_duration_since(slot.content_ended),
@@ -267,12 +281,22 @@ impl Engine {
                     now.saturating_duration_since(slot.message_began),
                 );
             }
-            Outcome::Refused => self.counts.refused += 1,
+            Outcome::Refused => {
+                self.counts.refused += 1;
+                // Some recipients may have been accepted.
+                if self.manner.recipients > 1 {
+                    self.fates.note(slot.serial, Fate::Uncertain);
+                }
+            }
         }
-        let in_content = |(chunk, written)| self.wire.content_end(chunk).is_some_and(|end| written < end);
+        let in_content = |(chunk, written)| {
+            self.wire
+                .content_end(chunk, slot.serial)
+                .is_some_and(|end| written < end)
+        };
         if slot.unwritten.is_some_and(in_content) {
             // Refused in the middle of its content: what is still to be written would be read as commands.
-            self.counts.lost += slot.dialogue.messages_under_way();
+            self.lose(slot);
             return self.close_connection(slot);
         }
         if slot.dialogue.follows_already() {
@@ -313,7 +337,6 @@ impl Engine {
     }
 
     fn over(&mut self, slot: &mut Slot, ending: Ending) {
-        let lost = slot.dialogue.messages_under_way();
         match ending {
             Ending::Quit => {}
             Ending::TurnedAway => {
@@ -324,9 +347,9 @@ impl Engine {
                 self.counts.turned_away += 1;
                 self.failed("the server does not offer CHUNKING, which --bdat needs".into());
             }
-            Ending::Shutdown => self.counts.lost += lost,
+            Ending::Shutdown => self.lose(slot),
             Ending::Malformed => {
-                self.counts.lost += lost;
+                self.lose(slot);
                 self.counts.malformed += 1;
                 self.failed("the server sent something that is no SMTP reply".into());
             }
@@ -338,12 +361,21 @@ impl Engine {
     fn disconnected(&mut self, slot: &mut Slot, why: String) {
         let lost = slot.dialogue.messages_under_way();
         if lost > 0 {
-            self.counts.lost += lost;
+            self.lose(slot);
         } else if !slot.dialogue.is_quitting() {
             self.counts.connect_failures += 1;
             self.failed(why);
         }
         self.close_connection(slot);
+    }
+
+    /// The messages under way will get no reply. Of the second only the envelope was written, so that it cannot arrive.
+    fn lose(&mut self, slot: &Slot) {
+        let lost = slot.dialogue.messages_under_way();
+        self.counts.lost += lost;
+        if lost > 0 {
+            self.fates.note(slot.serial, Fate::Uncertain);
+        }
     }
 
     fn close_connection(&mut self, slot: &mut Slot) {
@@ -360,8 +392,8 @@ impl Engine {
 
     fn write(&mut self, slot: &mut Slot, chunk: Chunk, written: usize, now: Instant) {
         let Some(stream) = &mut slot.stream else { return };
-        let content_end = self.wire.content_end(chunk).filter(|end| *end > written);
-        let octets = self.wire.octets(chunk, slot.serial);
+        let content_end = self.wire.content_end(chunk, slot.serial).filter(|end| *end > written);
+        let octets = self.wire.octets(chunk, slot.serial, slot.index);
         let mut rest = octets.get(written..).unwrap_or_default();
         slot.unwritten = None;
         while !rest.is_empty() {

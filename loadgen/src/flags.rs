@@ -11,6 +11,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::connect;
+use crate::message::size::Sizes;
+use crate::sink::flags::SinkFlags;
+use crate::verify::VerifyFlags;
 
 /// Most source addresses that a range may name.
 const SOURCES_MAX: u32 = 65_536;
@@ -39,6 +42,8 @@ pub struct Cli {
 pub enum Command {
     /// Runs the same load against two servers in turns (A B B A ...) and prints both, medians and ratios.
     Versus(VersusFlags),
+    Sink(SinkFlags),
+    Verify(VerifyFlags),
 }
 
 /// A run against one server.
@@ -89,9 +94,14 @@ pub struct LoadFlags {
     /// Load before measuring, not part of the figures. Not used with --messages.
     #[arg(long, default_value = "1s", value_parser = duration)]
     pub warm_up: Duration,
-    /// Octets of a message's content: header of some 600 octets and a body that looks like base64.
-    #[arg(long, default_value_t = 4096, value_parser = at_least_one)]
-    pub size: usize,
+    /// Octets of a message's content, a header of some 600 octets and a body that looks like base64: 4096 or 4k;
+    /// 1k..64k (uniform); lognormal(20k,1.2) (median, deviation of the logarithm); exp(20k) (mean); or mix, a day of an MX.
+    #[arg(long, value_name = "SIZE", default_value = "4096")]
+    pub size: Sizes,
+    /// Sends the messages of a folder of .eml files, a Maildir or an mbox, in turn, in place of generated ones. Line ends
+    /// become CRLF, an identity is put on top. Octets above 127 are announced with BODY=8BITMIME.
+    #[arg(long, value_name = "PATH", conflicts_with = "size")]
+    pub corpus: Option<PathBuf>,
     /// Messages on a connection before QUIT and a new one; "endless" or 0 keeps the connections, 1 makes one for each
     /// message.
     #[arg(long, value_name = "N|endless", default_value = "endless")]
@@ -144,6 +154,9 @@ pub struct LoadFlags {
     /// Writes the figures as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Writes what became of each message of the whole run, for `loadgen sink --expect` and `loadgen verify`.
+    #[arg(long, value_name = "FILE")]
+    pub expect: Option<PathBuf>,
     /// The target is not on this machine and I may load it.
     #[arg(long)]
     pub target_is_mine: bool,
@@ -153,7 +166,7 @@ impl LoadFlags {
     /// What of the load shapes the figures, to be kept with them.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
-            "connections": self.connections, "messages": self.messages, "size": self.size,
+            "connections": self.connections, "messages": self.messages, "size": self.size.to_string(), "corpus": self.corpus,
             "seconds": self.duration.as_secs_f64(), "per_connection": self.per_connection.0,
             "recipients": self.recipients, "pipelining": format!("{:?}", self.pipelining).to_lowercase(),
             "busy_poll": self.busy_poll, "bdat": self.bdat,
@@ -303,7 +316,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 /// `500ms`, `10s`, `2m`, or seconds without a unit; a day at most.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor = match unit {

@@ -8,17 +8,23 @@ mod connect;
 mod dialogue;
 mod engine;
 mod flags;
+mod identity;
 mod idle;
 mod measure;
 mod message;
 mod reply;
 mod report;
+mod sample;
+mod sink;
 mod slot;
 mod source;
+mod verify;
 mod versus;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -29,6 +35,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Some(Command::Versus(flags)) => prepare(&flags.load).and_then(|()| versus::run(&flags)),
+        Some(Command::Sink(flags)) => sink::run(&flags),
+        Some(Command::Verify(flags)) => verify::run(&flags),
         None => prepare(&cli.run.load).and_then(|()| single(&cli.run)),
     };
     match done {
@@ -67,6 +75,18 @@ fn prepare(flags: &LoadFlags) -> Result<(), String> {
     }
     cores.set(core);
     sched_setaffinity(None, &cores).map_err(|error| format!("--core {core}: {error}"))
+}
+
+/// Becomes true with SIGINT or SIGTERM; a second one ends the process at once.
+fn interruption() -> Result<Arc<AtomicBool>, String> {
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // In this order: the first signal must not find the flag set already.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&asked))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&asked)))
+            .map_err(|error| format!("signals: {error}"))?;
+    }
+    Ok(asked)
 }
 
 /// Prints to standard output. A reader that went away (`| head`) is no reason to fail: the exit status still tells.

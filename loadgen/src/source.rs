@@ -14,7 +14,7 @@ use crate::dialogue::Manner;
 use crate::engine::Engine;
 use crate::flags::{LoadFlags, Pipelining};
 use crate::measure::{Counts, check_processes, cpu_of, own_cpu};
-use crate::message::{Recipe, Wire, recipients};
+use crate::message::{Matter, Recipe, Wire, corpus, recipients};
 
 /// How often the deadlines are looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -52,7 +52,10 @@ pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findin
         name: flags.ehlo.clone(),
         from: flags.from.clone(),
         to: recipients(&flags.to, flags.recipients),
-        size: flags.size,
+        matter: match &flags.corpus {
+            Some(path) => Matter::Read(corpus::read(path)?),
+            None => Matter::Generated(flags.size.clone()),
+        },
         bdat: flags.bdat,
         group,
         run,
@@ -64,10 +67,13 @@ pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findin
         bdat: flags.bdat,
         recipients: flags.recipients,
     };
-    let engine = Engine::new(dialer, wire, manner, flags);
-    let mut findings = engine
-        .and_then(|mut engine| measure(&mut engine, flags, pids))
-        .map_err(|error| format!("epoll: {error}"))?;
+    let said = |error: io::Error| format!("epoll: {error}");
+    let mut engine = Engine::new(dialer, wire, manner, flags).map_err(said)?;
+    let mut findings = measure(&mut engine, flags, pids).map_err(said)?;
+    if let Some(path) = &flags.expect {
+        let to = recipients(&flags.to, flags.recipients);
+        engine.fates().expectation(run, &to).write(path)?;
+    }
     findings.run = run;
     findings.busy_poll = flags.busy_poll;
     Ok(findings)

@@ -50,7 +50,7 @@ fn exactly_as_many_messages_arrive_as_were_asked_for_each_with_its_own_identity(
 
 fn identity(message: &str) -> String {
     let line = message.lines().find_map(|line| line.strip_prefix("X-Loadgen-Id: "));
-    line.unwrap().to_owned()
+    line.unwrap().split(';').next().unwrap().to_owned()
 }
 
 #[test]
