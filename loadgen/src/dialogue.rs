@@ -166,6 +166,11 @@ impl Dialogue {
         self.stage == Stage::Greeting
     }
 
+    /// Whether it is between two messages.
+    pub fn is_between(&self) -> bool {
+        self.stage == Stage::Between
+    }
+
     /// Whether only the end of the connection is awaited, so that its close is no loss.
     pub fn is_quitting(&self) -> bool {
         self.stage == Stage::Quit

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use rustix::thread::{CpuSet, sched_getaffinity};
+
 use crate::connect;
 use crate::message::size::Sizes;
 use crate::sink::flags::SinkFlags;
@@ -20,8 +22,9 @@ const SOURCES_MAX: u32 = 65_536;
 
 /// Measures SMTP servers: sends messages as fast as the server takes them and says what that cost both sides.
 ///
-/// A closed loop: each connection sends its next message when the last one is answered. One thread, epoll. The latency of a
-/// closed loop is that of a server kept busy by --connections clients; it says nothing about a server at a given rate.
+/// Without --rate a closed loop: each connection sends its next message when the last one is answered. Its latency is that
+/// of a server kept busy by --connections clients and says nothing about a server at a given rate. With --rate an open
+/// loop: latency counts from the planned time of each message.
 ///
 /// Only 127.0.0.0/8 and [::1] are taken as targets unless --target-is-mine is given.
 ///
@@ -94,6 +97,16 @@ pub struct LoadFlags {
     /// Load before measuring, not part of the figures. Not used with --messages.
     #[arg(long, default_value = "1s", value_parser = duration)]
     pub warm_up: Duration,
+    /// Open loop: sends so many messages a second, each at a time fixed beforehand, whatever became of those before it.
+    /// Latency is then told from the planned time too, so that a stall of the server counts for every message that it
+    /// delayed. A message whose time has come while all connections are busy waits for the first that is free. Without
+    /// it a closed loop: each connection sends its next message when the last one is answered.
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// The rate rises from nothing to --rate within this time; in a closed loop connections are added one by one within
+    /// it. Part of the warm-up or the measured time, so take a longer --warm-up to leave it out.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    pub ramp: Duration,
     /// Octets of a message's content, a header of some 600 octets and a body that looks like base64: 4096 or 4k;
     /// 1k..64k (uniform); lognormal(20k,1.2) (median, deviation of the logarithm); exp(20k) (mean); or mix, a day of an MX.
     #[arg(long, value_name = "SIZE", default_value = "4096")]
@@ -116,10 +129,10 @@ pub struct LoadFlags {
     /// of MAIL and RCPT.
     #[arg(long, value_enum, default_value_t = Pipelining::On)]
     pub pipelining: Pipelining,
-    /// Never sleeps: asks epoll again at once when there is nothing to do, so that the server need not wake the
-    /// generator, which costs the server an interrupt to another core. Takes a core of its own, give it one with
-    /// --core; the generator's CPU time is then told without that of polls that found nothing.
-    #[arg(long)]
+    /// Never sleeps: looks again at once when there is nothing to do, so that the server need not wake the generator,
+    /// which costs the server an interrupt to another core. Needs a core of its own, named with --core; the generator's
+    /// CPU time is then told without that in which there was nothing to do.
+    #[arg(long, requires = "core")]
     pub busy_poll: bool,
     /// BDAT in place of DATA, the content as one chunk; the server must offer CHUNKING.
     #[arg(long)]
@@ -148,9 +161,13 @@ pub struct LoadFlags {
     /// Longest time without any reply from the server before the run is given up.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
-    /// Pins the generator to this core.
-    #[arg(long, value_name = "CORE")]
-    pub core: Option<usize>,
+    /// Executors that send, a thread each; connections, rate and messages are shared out among them. Default: as many as
+    /// --core names, or one.
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub cores: Option<usize>,
+    /// Pins the executors to these cores, one each: 1, 0,2 or 0-3.
+    #[arg(long, value_name = "CORE[-CORE],...")]
+    pub core: Option<Cores>,
     /// Writes the figures as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -170,7 +187,8 @@ impl LoadFlags {
             "seconds": self.duration.as_secs_f64(), "per_connection": self.per_connection.0,
             "recipients": self.recipients, "pipelining": format!("{:?}", self.pipelining).to_lowercase(),
             "busy_poll": self.busy_poll, "bdat": self.bdat,
-            "rst": self.rst == Switch::On, "congestion": self.congestion, "core": self.core,
+            "rst": self.rst == Switch::On, "congestion": self.congestion, "rate": self.rate,
+            "ramp_seconds": self.ramp.as_secs_f64(), "executors": self.placements().map_or(0, |cores| cores.len()),
         })
     }
 
@@ -190,6 +208,23 @@ impl LoadFlags {
         Err(format!(
             "{target} is not on this machine (127.0.0.0/8 or [::1]); --target-is-mine says that you may load it"
         ))
+    }
+
+    /// The core of each executor; none for one that goes where the kernel likes.
+    pub fn placements(&self) -> Result<Vec<Option<usize>>, String> {
+        let named = self.core.as_ref().map_or(&[][..], |Cores(cores)| cores.as_slice());
+        let executors = self.cores.unwrap_or(named.len().max(1)).min(self.connections);
+        let allowed = sched_getaffinity(None).map_err(|error| format!("the cores of this process: {error}"))?;
+        for &core in named {
+            if core >= CpuSet::MAX_CPU || !allowed.is_set(core) {
+                return Err(format!("--core {core}: there is no such core for this process"));
+            }
+        }
+        match named.len() {
+            0 => Ok(vec![None; executors]),
+            cores if cores >= executors => Ok(named.iter().copied().take(executors).map(Some).collect()),
+            cores => Err(format!("--cores {executors} executors need as many cores, and --core names {cores}")),
+        }
     }
 
     /// Local addresses to connect from; empty leaves the choice to the kernel.
@@ -239,6 +274,29 @@ impl FromStr for PerConnection {
                 .map(Self)
                 .map_err(|_| "expected a number or \"endless\"".into()),
         }
+    }
+}
+
+/// Cores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cores(pub Vec<usize>);
+
+impl FromStr for Cores {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| match text.trim().parse::<usize>() {
+            Ok(core) if core < CpuSet::MAX_CPU => Ok(core),
+            _ => Err(format!("\"{text}\" is no core")),
+        };
+        let mut cores = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            cores.extend(number(first)?..=number(last)?);
+        }
+        if cores.is_empty() {
+            return Err(format!("\"{text}\" names no core"));
+        }
+        Ok(Self(cores))
     }
 }
 
@@ -312,6 +370,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if (1..=1 << 30).contains(&number) => Ok(number),
         _ => Err(format!("expected a number from 1 to {}", 1 << 30)),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (1e-3..=1e9).contains(&rate) => Ok(rate),
+        _ => Err("expected messages a second, from 0.001 to 1000000000".into()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `loadgen`: measures SMTP servers from outside. Knows nothing of the server but its address and process id.
 //!
-//! One thread does everything; `flags` is the manual.
+//! `source` runs a load on one executor or several; `flags` is the manual.
 
 #![deny(unsafe_code)]
 
@@ -12,12 +12,15 @@ mod identity;
 mod idle;
 mod measure;
 mod message;
+mod places;
+mod plan;
 mod reply;
 mod report;
 mod sample;
 mod sink;
 mod slot;
 mod source;
+mod transport;
 mod verify;
 mod versus;
 
@@ -27,7 +30,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::flags::{Cli, Command, LoadFlags, RunFlags};
 
@@ -67,14 +69,7 @@ fn single(flags: &RunFlags) -> Result<bool, String> {
 }
 
 fn prepare(flags: &LoadFlags) -> Result<(), String> {
-    connect::allow_open_files(flags.connections)?;
-    let Some(core) = flags.core else { return Ok(()) };
-    let mut cores = CpuSet::new();
-    if core >= CpuSet::MAX_CPU {
-        return Err(format!("--core {core}: there is no such core"));
-    }
-    cores.set(core);
-    sched_setaffinity(None, &cores).map_err(|error| format!("--core {core}: {error}"))
+    connect::allow_open_files(flags.connections)
 }
 
 /// Becomes true with SIGINT or SIGTERM; a second one ends the process at once.

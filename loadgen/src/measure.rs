@@ -34,20 +34,22 @@ pub struct Counts {
     pub turned_away: u64,
     /// Connections that ended with something that is no SMTP reply.
     pub malformed: u64,
-    /// Calls of send, recv and epoll_wait.
+    /// Calls of send.
     pub sends: u64,
+    /// Calls of recv that found something.
     pub receives: u64,
-    pub polls: u64,
-    /// Polls that found nothing.
-    pub empty_polls: u64,
-    /// Time spent in them when they do not wait.
-    pub idle: Duration,
+    /// How often a connection's task was woken.
+    pub wakes: u64,
     /// From connect to the greeting, nanoseconds.
     pub greeting: Histogram<u64>,
     /// From the last octet of the content to the final reply, nanoseconds.
     pub final_reply: Histogram<u64>,
     /// From the first command of a message to its final reply, nanoseconds.
     pub transaction: Histogram<u64>,
+    /// Open loop only: from the planned time of a message to its final reply, nanoseconds.
+    pub from_plan: Histogram<u64>,
+    /// Open loop only: from the planned time of a message to its first command, nanoseconds.
+    pub begun_late: Histogram<u64>,
     replies: Vec<u64>,
 }
 
@@ -65,12 +67,12 @@ impl Counts {
             malformed: 0,
             sends: 0,
             receives: 0,
-            polls: 0,
-            empty_polls: 0,
-            idle: Duration::ZERO,
+            wakes: 0,
             greeting: latencies(),
             final_reply: latencies(),
             transaction: latencies(),
+            from_plan: latencies(),
+            begun_late: latencies(),
             replies: vec![0; 1000],
         }
     }
@@ -79,6 +81,57 @@ impl Counts {
     pub fn reply(&mut self, code: u16) {
         if let Some(count) = self.replies.get_mut(usize::from(code)) {
             *count += 1;
+        }
+    }
+
+    /// Adds what another executor counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            accepted,
+            refused,
+            lost,
+            unanswered,
+            connections,
+            connect_failures,
+            turned_away,
+            malformed,
+            sends,
+            receives,
+            wakes,
+            greeting,
+            final_reply,
+            transaction,
+            from_plan,
+            begun_late,
+            replies,
+        } = self;
+        for (sum, more) in [
+            (accepted, other.accepted),
+            (refused, other.refused),
+            (lost, other.lost),
+            (unanswered, other.unanswered),
+            (connections, other.connections),
+            (connect_failures, other.connect_failures),
+            (turned_away, other.turned_away),
+            (malformed, other.malformed),
+            (sends, other.sends),
+            (receives, other.receives),
+            (wakes, other.wakes),
+        ] {
+            *sum += more;
+        }
+        for (sum, more) in [
+            (greeting, &other.greeting),
+            (final_reply, &other.final_reply),
+            (transaction, &other.transaction),
+            (from_plan, &other.from_plan),
+            (begun_late, &other.begun_late),
+        ] {
+            // Their bounds are the same, so nothing is left out.
+            let _ = sum.add(more);
+        }
+        for (sum, more) in replies.iter_mut().zip(&other.replies) {
+            *sum += more;
         }
     }
 

@@ -51,7 +51,7 @@ pub enum Matter {
 }
 
 /// Octets that may carry an identity.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stamped {
     octets: Vec<u8>,
     /// Where the field with the identity begins; none in commands.
@@ -59,7 +59,7 @@ struct Stamped {
 }
 
 /// One message, in every way that it is written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Variant {
     /// MAIL, RCPT and BDAT with the content; empty without BDAT.
     envelope: Stamped,
@@ -70,7 +70,7 @@ struct Variant {
 }
 
 /// Everything that the source writes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Wire {
     ehlo: Stamped,
     envelope: Stamped,

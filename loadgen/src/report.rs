@@ -31,14 +31,14 @@ impl Findings {
         self.a_message(self.server_cpu?)
     }
 
-    /// CPU time of the generator for an accepted message, in microseconds, without that of polls that found nothing.
+    /// CPU time of the generator for an accepted message, in microseconds, without that in which there was nothing to do.
     pub fn own_cpu_a_message(&self) -> Option<f64> {
         self.a_message(self.work())
     }
 
-    /// Share of one core that the generator used for its work.
+    /// Share of its cores that the generator used for its work.
     pub fn own_share(&self) -> f64 {
-        self.work().as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)
+        self.work().as_secs_f64() / (self.elapsed.as_secs_f64().max(1e-9) * self.executors.max(1) as f64)
     }
 
     /// Share of its CPU time in which a generator that never sleeps had nothing to do; none of one that sleeps.
@@ -54,7 +54,7 @@ impl Findings {
 
     fn work(&self) -> Duration {
         match self.busy_poll {
-            true => self.own_cpu.saturating_sub(self.counts.idle),
+            true => self.own_cpu.saturating_sub(self.idle),
             false => self.own_cpu,
         }
     }
@@ -86,13 +86,14 @@ impl Findings {
             "replies": replies,
             "final_reply_us": quantiles(&counts.final_reply),
             "transaction_us": quantiles(&counts.transaction),
+            "from_plan_us": quantiles(&counts.from_plan),
+            "begun_late_us": quantiles(&counts.begun_late),
             "greeting_us": quantiles(&counts.greeting),
             "server_cpu_us_per_message": self.server_cpu_a_message(),
             "server_cpu_share": self.server_cpu.map(|cpu| cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)),
             "generator_cpu_us_per_message": self.own_cpu_a_message(),
             "generator_cpu_share": self.own_share(),
             "generator_idle_share": self.idle_share(),
-            "empty_polls_share": share(counts.empty_polls, counts.polls),
             "generator_was_the_limit": self.generator_was_busy(),
             "pipelining_not_offered": self.pipelining_denied,
             "stopped": self.stopped,
@@ -121,6 +122,8 @@ impl fmt::Display for Findings {
         }
         latency(f, "final reply", &counts.final_reply)?;
         latency(f, "transaction", &counts.transaction)?;
+        latency(f, "from plan", &counts.from_plan)?;
+        latency(f, "begun late", &counts.begun_late)?;
         latency(f, "greeting", &counts.greeting)?;
         if let (Some(cpu), Some(total)) = (self.server_cpu_a_message(), self.server_cpu) {
             let share = total.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9) * 100.0;
@@ -130,18 +133,18 @@ impl fmt::Display for Findings {
             let each = |count: u64| count as f64 / counts.accepted as f64;
             writeln!(
                 f,
-                "generator    {cpu:.2} µs CPU a message, {:.0} % of a core; {:.2} sends, {:.2} receives, {:.2} polls a message",
+                "generator    {cpu:.2} µs CPU a message, {:.0} % of {}; {:.2} sends, {:.2} receives, {:.2} wakes a message",
                 self.own_share() * 100.0,
+                if self.executors > 1 { "its cores" } else { "a core" },
                 each(counts.sends),
                 each(counts.receives),
-                each(counts.polls)
+                each(counts.wakes)
             )?;
         }
         if let Some(idle) = self.idle_share() {
             writeln!(
                 f,
-                "busy poll    {:.1} % of polls found nothing: {:.1} % of the generator's CPU time, not counted above",
-                share(counts.empty_polls, counts.polls) * 100.0,
+                "busy poll    nothing to do in {:.1} % of the generator's CPU time, not counted above",
                 idle * 100.0
             )?;
         }
@@ -195,10 +198,6 @@ impl Findings {
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
-    part as f64 / whole.max(1) as f64
-}
-
 fn latency(f: &mut fmt::Formatter<'_>, name: &str, histogram: &Histogram<u64>) -> fmt::Result {
     if histogram.is_empty() {
         return Ok(());
@@ -250,6 +249,8 @@ mod tests {
             failures: 0,
             elapsed: Duration::from_secs(2),
             own_cpu: Duration::from_millis(10),
+            idle: Duration::ZERO,
+            executors: 1,
             server_cpu: Some(Duration::from_millis(20)),
             pipelining_denied: false,
             busy_poll: false,
@@ -285,12 +286,11 @@ mod tests {
         let mut findings = findings();
         findings.busy_poll = true;
         findings.own_cpu = Duration::from_secs(2);
-        findings.counts.idle = Duration::from_secs(1);
-        (findings.counts.polls, findings.counts.empty_polls) = (100, 80);
+        findings.idle = Duration::from_secs(1);
         let text = findings.to_string();
-        assert!(!text.contains("WARNING") && text.contains("80.0 % of polls"), "{text}");
+        assert!(!text.contains("WARNING") && text.contains("50.0 % of the generator"), "{text}");
         assert_eq!(findings.own_cpu_a_message(), Some(1000.0));
-        findings.counts.idle = Duration::from_millis(100);
+        findings.idle = Duration::from_millis(100);
         assert!(findings.to_string().contains("WARNING"));
     }
 
