@@ -16,7 +16,9 @@ use crate::identity::expect::{Fate, Fates};
 use crate::measure::{Counts, record};
 use crate::message::Wire;
 use crate::plan::{Next, Plan};
+use crate::progress::Glance;
 use crate::slot::Slot;
+use crate::timeline::Timeline;
 use crate::transport::Link;
 
 /// Failures to get a connection greeted, one after the other, that end the run.
@@ -49,6 +51,9 @@ pub struct Engine {
     counts: Counts,
     /// Of the whole run.
     fates: Fates,
+    timeline: Timeline,
+    /// What was shown of windows that are closed.
+    shown: Glance,
     answered: u64,
     stopping: bool,
     abandoned: bool,
@@ -89,6 +94,8 @@ impl Engine {
             slots: (0..connections).map(|_| Slot::new(now)).collect(),
             counts: Counts::new(),
             fates: Fates::default(),
+            timeline: Timeline::new(now),
+            shown: Glance::default(),
             answered: 0,
             stopping: false,
             abandoned: false,
@@ -113,7 +120,22 @@ impl Engine {
 
     /// What was counted since the last call.
     pub fn take_counts(&mut self) -> Counts {
+        self.shown.add(&self.counts.glance());
         std::mem::replace(&mut self.counts, Counts::new())
+    }
+
+    /// The whole run so far, in short.
+    pub fn glance(&self) -> Glance {
+        let mut glance = self.shown.clone();
+        glance.add(&self.counts.glance());
+        glance.connections = self.open as u64;
+        glance.latency = self.timeline.total().clone();
+        glance
+    }
+
+    /// The run second by second.
+    pub fn timeline(&self) -> Timeline {
+        self.timeline.clone()
     }
 
     /// What became of each message so far; what is under way may arrive or not.
@@ -209,7 +231,9 @@ impl Engine {
             match self.plan.next(now) {
                 Next::Message(due) => {
                     self.parked.pop_front();
-                    let Some(slot) = self.slots.get_mut(index) else { continue };
+                    let Some(slot) = self.slots.get_mut(index) else {
+                        continue;
+                    };
                     slot.parked = false;
                     slot.assigned = Some(due);
                     slot.wake();
@@ -372,11 +396,17 @@ impl Engine {
                         self.counts.connections += 1;
                         let waited = event.now.saturating_duration_since(slot.opened);
                         record(&mut self.counts.greeting, waited);
+                        slot.ehlo_sent = event.now;
+                    }
+                    if chunk == Chunk::Content && !self.manner.bdat {
+                        self.content_is_due(slot, event.now);
                     }
                     self.write(slot, chunk, 0, event);
                 }
                 Step::Ready => {
                     self.failures_in_a_row = 0;
+                    let waited = event.now.saturating_duration_since(slot.ehlo_sent);
+                    record(&mut self.counts.ehlo, waited);
                     self.pipelining_denied |= slot.dialogue.pipelining_denied(&self.manner);
                     self.next_message(slot, event);
                 }
@@ -392,6 +422,7 @@ impl Engine {
             Outcome::Accepted => self.accepted(slot, event.now),
             Outcome::Refused => {
                 self.counts.refused += 1;
+                self.timeline.failed(event.now, 1);
                 // Some recipients may have been accepted.
                 if self.manner.recipients > 1 {
                     self.fates.note(slot.message.serial, Fate::Uncertain);
@@ -421,6 +452,8 @@ impl Engine {
         let since = |then| now.saturating_duration_since(then);
         record(&mut self.counts.final_reply, since(slot.content_ended));
         record(&mut self.counts.transaction, since(slot.message_began));
+        let shown = slot.message.planned.unwrap_or(slot.content_ended);
+        self.timeline.accepted(now, since(shown));
         if let Some(planned) = slot.message.planned {
             record(&mut self.counts.from_plan, since(planned));
             let late = slot.message_began.saturating_duration_since(planned);
@@ -446,7 +479,14 @@ impl Engine {
         next
     }
 
+    fn content_is_due(&mut self, slot: &mut Slot, now: Instant) {
+        let waited = now.saturating_duration_since(slot.message_began);
+        record(&mut self.counts.envelope, waited);
+        slot.content_began = now;
+    }
+
     fn group(&mut self, slot: &mut Slot, event: &mut Event<'_, '_>) {
+        self.content_is_due(slot, event.now);
         let next = self.claim_message(slot, event.now);
         let chunk = match next {
             Next::Message(due) => {
@@ -512,6 +552,7 @@ impl Engine {
         let lost = slot.dialogue.messages_under_way();
         if lost > 0 {
             self.fates.note(slot.message.serial, Fate::Uncertain);
+            self.timeline.failed(Instant::now(), lost);
         }
         self.counts.lost += lost;
         self.answer(lost);
@@ -535,10 +576,14 @@ impl Engine {
     }
 
     fn write(&mut self, slot: &mut Slot, chunk: Chunk, mut written: usize, event: &mut Event<'_, '_>) {
-        let content_end = self.wire.content_end(chunk, slot.message.serial).filter(|end| *end > written);
+        let content_end = self
+            .wire
+            .content_end(chunk, slot.message.serial)
+            .filter(|end| *end > written);
         let connection = self.plan.connection(event.index);
         let octets = self.wire.octets(chunk, slot.message.serial, connection);
         slot.unwritten = None;
+        let resumed = written > 0;
         while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {
             self.counts.sends += 1;
             match event.link.send(event.context, rest) {
@@ -546,6 +591,10 @@ impl Engine {
                     written += count;
                     if content_end.is_some_and(|end| written >= end) {
                         slot.content_ended = event.now;
+                        if resumed {
+                            let took = event.now.saturating_duration_since(slot.content_began);
+                            record(&mut self.counts.content, took);
+                        }
                     }
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -9,12 +9,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
 use rustix::thread::{CpuSet, sched_getaffinity};
 
+use crate::compare::CompareFlags;
 use crate::connect;
 use crate::message::size::Sizes;
 use crate::sink::flags::SinkFlags;
+use crate::threshold::Threshold;
 use crate::verify::VerifyFlags;
 
 /// Most source addresses that a range may name.
@@ -47,6 +48,7 @@ pub enum Command {
     Versus(VersusFlags),
     Sink(SinkFlags),
     Verify(VerifyFlags),
+    Compare(CompareFlags),
 }
 
 /// A run against one server.
@@ -171,6 +173,20 @@ pub struct LoadFlags {
     /// Writes the figures as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Writes a page with plots: one file that needs nothing else.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Writes the latencies of every stage as an HdrHistogram log (V2), in nanoseconds, tagged by stage.
+    #[arg(long, value_name = "FILE")]
+    pub hdr: Option<PathBuf>,
+    /// Exit status 1 when this holds at the end; may be repeated: p99>20ms (of the final reply; from the planned time in an
+    /// open loop), STAGE:p99>20ms, rate<1000, failures>0, failures>0.1%, server-cpu>50us. Figures are mean, p50, p75, p90,
+    /// p95, p99, p99.9, p99.99 and max.
+    #[arg(long, value_name = "FIGURE>LIMIT")]
+    pub fail_if: Vec<Threshold>,
+    /// Shows nothing while it runs.
+    #[arg(long)]
+    pub silent: bool,
     /// Writes what became of each message of the whole run, for `loadgen sink --expect` and `loadgen verify`.
     #[arg(long, value_name = "FILE")]
     pub expect: Option<PathBuf>,
@@ -223,7 +239,9 @@ impl LoadFlags {
         match named.len() {
             0 => Ok(vec![None; executors]),
             cores if cores >= executors => Ok(named.iter().copied().take(executors).map(Some).collect()),
-            cores => Err(format!("--cores {executors} executors need as many cores, and --core names {cores}")),
+            cores => Err(format!(
+                "--cores {executors} executors need as many cores, and --core names {cores}"
+            )),
         }
     }
 

@@ -4,22 +4,29 @@
 
 #![deny(unsafe_code)]
 
+mod compare;
 mod connect;
 mod dialogue;
 mod engine;
 mod flags;
+mod hdr;
+mod host;
 mod identity;
 mod idle;
 mod measure;
 mod message;
+mod page;
 mod places;
 mod plan;
+mod progress;
 mod reply;
 mod report;
 mod sample;
 mod sink;
 mod slot;
 mod source;
+mod threshold;
+mod timeline;
 mod transport;
 mod verify;
 mod versus;
@@ -39,6 +46,7 @@ fn main() -> ExitCode {
         Some(Command::Versus(flags)) => prepare(&flags.load).and_then(|()| versus::run(&flags)),
         Some(Command::Sink(flags)) => sink::run(&flags),
         Some(Command::Verify(flags)) => verify::run(&flags),
+        Some(Command::Compare(flags)) => compare::run(&flags),
         None => prepare(&cli.run.load).and_then(|()| single(&cli.run)),
     };
     match done {
@@ -57,15 +65,16 @@ fn single(flags: &RunFlags) -> Result<bool, String> {
     if let Some(connections) = flags.idle {
         return idle::run(connections, target, &flags.pid, &flags.load);
     }
-    let findings = source::run(&flags.load, target, &flags.pid)?;
+    let mut findings = source::run(&flags.load, target, &flags.pid)?;
+    findings.target = target.to_string();
+    let (figures, missed) = findings.judged(&flags.load);
     say(format_args!("{findings}"));
-    let mut figures = findings.to_json();
-    if let Some(figures) = figures.as_object_mut() {
-        figures.insert("target".into(), target.to_string().into());
-        figures.insert("scenario".into(), flags.load.to_json());
+    for threshold in &missed {
+        say(format_args!("MISSED       {threshold}\n"));
     }
     write_json(&flags.load, &figures)?;
-    Ok(findings.failures == 0 && findings.stopped.is_none())
+    findings.write_files(&flags.load, figures)?;
+    Ok(findings.failures == 0 && findings.stopped.is_none() && missed.is_empty())
 }
 
 fn prepare(flags: &LoadFlags) -> Result<(), String> {

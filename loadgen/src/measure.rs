@@ -10,6 +10,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::progress::Glance;
+
 /// Longest latency told apart, in nanoseconds; longer ones count as this.
 const LATENCY_MAX: u64 = 600_000_000_000;
 /// USER_HZ, which Linux fixes at 100 for /proc on every common architecture.
@@ -50,6 +52,14 @@ pub struct Counts {
     pub from_plan: Histogram<u64>,
     /// Open loop only: from the planned time of a message to its first command, nanoseconds.
     pub begun_late: Histogram<u64>,
+    /// From EHLO to its reply, nanoseconds; of every EHLO.
+    pub ehlo: Histogram<u64>,
+    /// From STARTTLS, or from connect where TLS comes first, to the end of the handshake, nanoseconds.
+    pub tls: Histogram<u64>,
+    /// From MAIL to the reply that asks for the content (DATA only), nanoseconds.
+    pub envelope: Histogram<u64>,
+    /// From the first octet of a content that did not leave at once to its last, nanoseconds.
+    pub content: Histogram<u64>,
     replies: Vec<u64>,
 }
 
@@ -73,6 +83,10 @@ impl Counts {
             transaction: latencies(),
             from_plan: latencies(),
             begun_late: latencies(),
+            ehlo: latencies(),
+            tls: latencies(),
+            envelope: latencies(),
+            content: latencies(),
             replies: vec![0; 1000],
         }
     }
@@ -103,6 +117,10 @@ impl Counts {
             transaction,
             from_plan,
             begun_late,
+            ehlo,
+            tls,
+            envelope,
+            content,
             replies,
         } = self;
         for (sum, more) in [
@@ -126,12 +144,46 @@ impl Counts {
             (transaction, &other.transaction),
             (from_plan, &other.from_plan),
             (begun_late, &other.begun_late),
+            (ehlo, &other.ehlo),
+            (tls, &other.tls),
+            (envelope, &other.envelope),
+            (content, &other.content),
         ] {
             // Their bounds are the same, so nothing is left out.
             let _ = sum.add(more);
         }
         for (sum, more) in replies.iter_mut().zip(&other.replies) {
             *sum += more;
+        }
+    }
+
+    /// Every stage that is measured, by the name that figures have for it.
+    pub fn stages(&self) -> [(&'static str, &Histogram<u64>); 9] {
+        [
+            ("greeting", &self.greeting),
+            ("ehlo", &self.ehlo),
+            ("tls", &self.tls),
+            ("envelope", &self.envelope),
+            ("content", &self.content),
+            ("final_reply", &self.final_reply),
+            ("transaction", &self.transaction),
+            ("from_plan", &self.from_plan),
+            ("begun_late", &self.begun_late),
+        ]
+    }
+
+    /// What of it is shown while the run lasts.
+    pub fn glance(&self) -> Glance {
+        Glance {
+            accepted: self.accepted,
+            refused: self.refused,
+            lost: self.lost + self.connect_failures + self.turned_away + self.malformed,
+            errors: self
+                .replies()
+                .filter(|(code, _)| *code >= 400)
+                .map(|(code, count)| (code as u16, count))
+                .collect(),
+            ..Glance::default()
         }
     }
 

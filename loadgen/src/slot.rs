@@ -25,6 +25,10 @@ pub struct Slot {
     pub begun: u64,
     /// When the connection was asked for.
     pub opened: Instant,
+    /// When EHLO was written.
+    pub ehlo_sent: Instant,
+    /// When the content of the message under way was asked for.
+    pub content_began: Instant,
     /// When MAIL of the message under way was written.
     pub message_began: Instant,
     /// When the last octet of its content was written.
@@ -52,6 +56,8 @@ impl Slot {
             open: false,
             begun: 0,
             opened: now,
+            ehlo_sent: now,
+            content_began: now,
             message_began: now,
             content_ended: now,
             behind: (none, now),

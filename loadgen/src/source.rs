@@ -18,12 +18,14 @@ use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use crate::connect::Dialer;
 use crate::dialogue::Manner;
 use crate::engine::Engine;
-use crate::identity::expect::Fates;
 use crate::flags::{LoadFlags, Pipelining};
+use crate::identity::expect::Fates;
 use crate::measure::{Counts, check_processes, cpu_of, own_cpu};
 use crate::message::{Matter, Recipe, Wire, corpus, recipients};
 use crate::places;
 use crate::plan::Plan;
+use crate::progress::{Board, Glance, Goal, Show};
+use crate::timeline::Timeline;
 
 /// How often the deadlines are looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -59,6 +61,14 @@ pub struct Findings {
     pub stopped: Option<String>,
     /// First part of the identity of each message of this run.
     pub run: u32,
+    /// The server, as it is named in the figures.
+    pub target: String,
+    /// When the run began, its window closed, and it ended.
+    pub began: Instant,
+    pub closed: Instant,
+    pub ended: Instant,
+    /// The whole run.
+    pub timeline: Timeline,
 }
 
 /// Runs the load against `target` and measures it.
@@ -78,6 +88,7 @@ pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findin
         executors,
         begin: Barrier::new(executors + 1),
         start: OnceLock::new(),
+        board: Board::new(executors),
     });
     let (closed, news) = mpsc::channel();
     let mut threads = Vec::new();
@@ -100,6 +111,11 @@ pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findin
     drop(closed);
     together.begin.wait();
     let start = *together.start.get_or_init(Instant::now);
+    let goal = match flags.messages {
+        Some(messages) => Goal::Messages(messages),
+        None => Goal::Time(flags.warm_up + flags.duration),
+    };
+    let show = (!flags.silent).then(|| Show::start(Arc::clone(&together.board), goal));
     let server_cpu = watch_server(flags, pids, start, &news);
     let mut findings = Findings {
         counts: Counts::new(),
@@ -113,6 +129,11 @@ pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findin
         busy_poll: flags.busy_poll,
         stopped: None,
         run,
+        target: target.to_string(),
+        began: start,
+        closed: start,
+        ended: Instant::now(),
+        timeline: Timeline::new(start),
     };
     let mut fates = Fates::default();
     for thread in threads {
@@ -122,6 +143,8 @@ pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findin
         let counts = share.into_findings(&mut findings, &mut fates);
         findings.counts.add(&counts);
     }
+    findings.ended = Instant::now();
+    show.into_iter().for_each(Show::stop);
     if let Some(path) = &flags.expect {
         let to = recipients(&flags.to, flags.recipients);
         fates.expectation(run, &to).write(path)?;
@@ -188,6 +211,7 @@ struct Together {
     executors: usize,
     begin: Barrier,
     start: OnceLock<Instant>,
+    board: Arc<Board>,
 }
 
 /// What one executor found.
@@ -201,12 +225,16 @@ struct Share {
     pipelining_denied: bool,
     stopped: Option<String>,
     /// Of the whole run.
+    closed: Instant,
     fates: Fates,
+    timeline: Timeline,
 }
 
 impl Share {
     fn into_findings(self, findings: &mut Findings, fates: &mut Fates) -> Counts {
         fates.absorb(&self.fates);
+        findings.timeline.absorb(self.timeline);
+        findings.closed = findings.closed.max(self.closed);
         findings.failures += self.failures;
         findings.elapsed = findings.elapsed.max(self.elapsed);
         findings.own_cpu += self.own_cpu;
@@ -235,23 +263,20 @@ impl Together {
         let plan = Plan::new(start, flags.rate, flags.ramp, flags.messages, place, self.executors);
         let share = |whole: usize| whole / self.executors + usize::from(place < whole % self.executors);
         let connections = share(flags.connections);
-        let engine = Engine::new(
-            dialer,
-            wire,
-            manner,
-            flags.per_connection.0,
-            connections,
-            plan,
-            start,
-        );
+        let engine = Engine::new(dialer, wire, manner, flags.per_connection.0, connections, plan, start);
         let engine = Rc::new(RefCell::new(engine));
         // In a closed loop the ramp is one of connections.
-        let ramp = if flags.rate.is_some() { Duration::ZERO } else { flags.ramp };
+        let ramp = if flags.rate.is_some() {
+            Duration::ZERO
+        } else {
+            flags.ramp
+        };
         places::start(&engine, ramp / u32::try_from(connections.max(1)).unwrap_or(u32::MAX));
         if flags.rate.is_some() {
             places::pace(&engine);
         }
-        keep(&engine, flags, start, closed).await
+        let post = |glance| self.board.post(place, glance);
+        keep(&engine, flags, start, closed, &post).await
     }
 }
 
@@ -263,7 +288,13 @@ enum Phase {
     Drain,
 }
 
-async fn keep(engine: &RefCell<Engine>, flags: &LoadFlags, start: Instant, closed: &Sender<()>) -> Share {
+async fn keep(
+    engine: &RefCell<Engine>,
+    flags: &LoadFlags,
+    start: Instant,
+    closed: &Sender<()>,
+    post: &impl Fn(Glance),
+) -> Share {
     let (mut phase, mut phase_ends) = match flags.messages {
         Some(_) => (Phase::Window, None),
         None => (Phase::WarmUp, Some(start + flags.warm_up)),
@@ -293,6 +324,7 @@ async fn keep(engine: &RefCell<Engine>, flags: &LoadFlags, start: Instant, close
         if stopped.is_some() {
             break stopped;
         }
+        post(engine.borrow().glance());
         places::watch(engine, phase_ends, TICK).await;
     };
     let now = Instant::now();
@@ -308,6 +340,7 @@ async fn keep(engine: &RefCell<Engine>, flags: &LoadFlags, start: Instant, close
     share.failures = failures_outside + share.counts.failures();
     share.stopped = stopped;
     share.fates = engine.borrow().fates();
+    share.timeline = engine.borrow().timeline();
     engine.borrow_mut().abandon();
     // One round of the executor, in which the tasks let their connections go.
     Timer::new(Duration::from_millis(1)).await;
@@ -342,7 +375,9 @@ impl Window {
             idle: own_cpu.saturating_sub(worked.saturating_sub(self.worked)),
             pipelining_denied: engine.pipelining_denied(),
             stopped: None,
+            closed: now,
             fates: Fates::default(),
+            timeline: Timeline::new(self.opened),
         }
     }
 }

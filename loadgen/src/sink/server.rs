@@ -60,8 +60,8 @@ struct Client {
     pending: Vec<u8>,
     /// Output that the socket did not take.
     unsent: Vec<u8>,
-    /// Nothing is read: a delay, or for ever.
-    waits: Option<Waits>,
+    /// Why nothing is read for now.
+    held: Option<Hold>,
     /// What follows when all is written.
     then: Step,
     /// Tells this client from an earlier one at its place.
@@ -69,10 +69,10 @@ struct Client {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
-    ForTime,
-    ForRoom,
-    ForEver,
+enum Hold {
+    Delay,
+    Unsent,
+    Stalled,
 }
 
 /// A thread's connections and figures.
@@ -193,7 +193,7 @@ impl Server {
                 tls: None,
                 pending: Vec::new(),
                 unsent: Vec::new(),
-                waits: None,
+                held: None,
                 then: Step::More,
                 number: self.tally.connections,
             };
@@ -247,10 +247,10 @@ impl Server {
                 continue;
             }
             self.with_client(index, |server, client| {
-                if client.number != number || client.waits != Some(Waits::ForTime) {
+                if client.number != number || client.held != Some(Hold::Delay) {
                     return true;
                 }
-                client.waits = None;
+                client.held = None;
                 let step = server.at_desk(client, |session, desk| session.resume(desk));
                 server.follow(index, client, step) && server.go_on(index, client)
             });
@@ -260,12 +260,12 @@ impl Server {
     /// Whether the connection goes on; so in all that follow.
     fn take_event(&mut self, index: usize, client: &mut Client, event: &Event) -> bool {
         let ends = event.is_read_closed() || event.is_error();
-        match client.waits {
-            Some(Waits::ForEver) => return !ends,
-            Some(Waits::ForTime) => return !event.is_error(),
-            Some(Waits::ForRoom) => {
+        match client.held {
+            Some(Hold::Stalled) => return !ends,
+            Some(Hold::Delay) => return !event.is_error(),
+            Some(Hold::Unsent) => {
                 let step = std::mem::replace(&mut client.then, Step::More);
-                client.waits = None;
+                client.held = None;
                 return self.follow(index, client, step) && self.go_on(index, client);
             }
             None => {}
@@ -275,20 +275,20 @@ impl Server {
 
     /// What came while nothing was read made its event then: use what is kept, then read until there is no more.
     fn go_on(&mut self, index: usize, client: &mut Client) -> bool {
-        if client.waits.is_none() && !client.pending.is_empty() {
+        if client.held.is_none() && !client.pending.is_empty() {
             let kept = std::mem::take(&mut client.pending);
             if !self.take_input(index, client, &kept) {
                 return false;
             }
         }
-        client.waits.is_some() || self.read(index, client, true)
+        client.held.is_some() || self.read(index, client, true)
     }
 
     /// Reads and answers. Edge-triggered: a read that does not fill the buffer has emptied the socket, unless `to_the_end`.
     fn read(&mut self, index: usize, client: &mut Client, to_the_end: bool) -> bool {
         let mut buffer = std::mem::take(&mut self.buffer);
         let goes_on = loop {
-            if client.waits.is_some() {
+            if client.held.is_some() {
                 break true;
             }
             let kept = client.pending.len();
@@ -348,7 +348,7 @@ impl Server {
             if !self.follow(index, client, step) {
                 return false;
             }
-            if step == Step::More || client.waits.is_some() || at == input.len() {
+            if step == Step::More || client.held.is_some() || at == input.len() {
                 client.pending.extend_from_slice(input.get(at..).unwrap_or_default());
                 return true;
             }
@@ -371,7 +371,7 @@ impl Server {
         match self.flush(client) {
             Err(_) => return false,
             Ok(false) => {
-                client.waits = Some(Waits::ForRoom);
+                client.held = Some(Hold::Unsent);
                 client.then = step;
                 let both = Interest::READABLE | Interest::WRITABLE;
                 return self
@@ -385,13 +385,13 @@ impl Server {
         match step {
             Step::More => true,
             Step::Wait(delay) => {
-                client.waits = Some(Waits::ForTime);
+                client.held = Some(Hold::Delay);
                 self.timers
                     .push(Reverse((Instant::now() + delay, index, client.number)));
                 true
             }
             Step::Stall => {
-                client.waits = Some(Waits::ForEver);
+                client.held = Some(Hold::Stalled);
                 true
             }
             Step::Close => {
