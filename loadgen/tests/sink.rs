@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 
 use common::{Sink, loadgen};
 
@@ -46,6 +46,39 @@ fn a_path_speaks_lmtp_and_goes_away_with_the_sink() {
     let figures = sink.finish(true);
     assert_eq!((&figures["messages"], &figures["recipients"]), (&1.into(), &2.into()));
     assert!(!path.exists());
+}
+
+#[test]
+fn starttls_secures_a_session_with_a_certificate_of_its_own() {
+    let sink = Sink::start(&["127.0.0.1:0", "--starttls"]);
+    let mut stream = std::net::TcpStream::connect(sink.target.unwrap()).unwrap();
+    let until = |stream: &mut dyn Read, end: &str| {
+        let (mut text, mut octet) = (String::new(), [0]);
+        while !text.ends_with(end) && stream.read(&mut octet).unwrap() == 1 {
+            text.push(octet[0] as char);
+        }
+        text
+    };
+    stream.write_all(b"EHLO x\r\n").unwrap();
+    let ehlo = until(&mut stream, "250 STARTTLS\r\n");
+    assert!(ehlo.contains("250-PIPELINING"), "{ehlo}");
+    // What is injected behind STARTTLS is no part of the secured session.
+    stream.write_all(b"STARTTLS\r\nRSET\r\n").unwrap();
+    until(&mut stream, "go ahead\r\n");
+    let name = "sink.loadgen.invalid".try_into().unwrap();
+    let connection = rustls::ClientConnection::new(common::trusting_anybody(), name).unwrap();
+    let mut tls = rustls::StreamOwned::new(connection, stream);
+    let dialogue = "EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nhello\r\n.\r\nQUIT\r\n";
+    tls.write_all(dialogue.as_bytes()).unwrap();
+    let replies = until(&mut tls, "bye\r\n");
+    let codes = replies
+        .lines()
+        .filter(|line| line.as_bytes()[3] == b' ')
+        .map(|line| &line[..3]);
+    assert_eq!(codes.collect::<Vec<_>>().join(" "), "250 250 250 354 250 221");
+    assert!(!replies.contains("STARTTLS"));
+    let figures = sink.finish(true);
+    assert_eq!((&figures["messages"], &figures["secured"]), (&1.into(), &1.into()));
 }
 
 #[test]
