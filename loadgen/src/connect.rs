@@ -56,6 +56,11 @@ impl Dialer {
         }
     }
 
+    /// The server.
+    pub fn target(&self) -> SocketAddr {
+        self.target
+    }
+
     /// Starts a connection; it is open when it is readable without an error.
     pub fn open(&mut self) -> io::Result<TcpStream> {
         if self.sources.is_empty() {

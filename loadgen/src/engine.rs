@@ -19,6 +19,8 @@ use crate::plan::{Next, Plan};
 use crate::progress::Glance;
 use crate::slot::Slot;
 use crate::timeline::Timeline;
+use crate::proxy::Clients;
+use crate::tls::Terms;
 use crate::transport::Link;
 
 /// Failures to get a connection greeted, one after the other, that end the run.
@@ -67,6 +69,11 @@ pub struct Engine {
     last_failure: String,
     last_reply: Instant,
     pipelining_denied: bool,
+    tls: Option<Terms>,
+    /// TLS begins with the connection, not with STARTTLS.
+    tls_first: bool,
+    clients: Option<Clients>,
+    connections_made: u64,
     buffer: Vec<u8>,
     /// Who hands out messages at their times.
     pacer: Option<Waker>,
@@ -107,10 +114,27 @@ impl Engine {
             last_failure: String::new(),
             last_reply: now,
             pipelining_denied: false,
+            tls: None,
+            tls_first: false,
+            clients: None,
+            connections_made: 0,
             buffer: vec![0; RECEIVE_BUFFER],
             pacer: None,
             keeper: None,
         }
+    }
+
+    /// Speaks TLS with these terms: from the start, or after STARTTLS where the manner says so.
+    pub fn with_tls(mut self, terms: Option<Terms>) -> Self {
+        self.tls_first = terms.is_some() && !self.manner.start_tls;
+        self.tls = terms;
+        self
+    }
+
+    /// Says in a PROXY header which client each connection comes from.
+    pub fn with_clients(mut self, clients: Option<Clients>) -> Self {
+        self.clients = clients;
+        self
     }
 
     /// Places for connections.
@@ -303,6 +327,12 @@ impl Engine {
         (slot.begun, slot.unwritten) = (0, None);
         match self.dialer.open() {
             Ok(socket) => {
+                if let Some(clients) = &self.clients {
+                    let header = clients.header(self.connections_made, self.dialer.target());
+                    slot.unwritten = Some((slot.dialogue.speak_first(header), 0));
+                }
+                self.connections_made += 1;
+                slot.tls_due = self.tls_first;
                 slot.open = true;
                 self.open += 1;
                 self.ungreeted += 1;
@@ -356,8 +386,13 @@ impl Engine {
         if self.abandoned {
             return self.close_connection(slot, event.index);
         }
+        event.link.flush(event.context);
         if let Some((chunk, written)) = slot.unwritten {
             self.write(slot, chunk, written, event);
+        }
+        if slot.tls_due && slot.unwritten.is_none() {
+            slot.tls_due = false;
+            self.begin_tls(slot, event);
         } else if slot.dialogue.is_between() && !slot.parked {
             self.next_message(slot, event);
         } else if slot.parked && self.stopping {
@@ -403,6 +438,12 @@ impl Engine {
                     }
                     self.write(slot, chunk, 0, event);
                 }
+                Step::StartTls => {
+                    self.begin_tls(slot, event);
+                    if slot.open {
+                        self.write(slot, Chunk::Ehlo, 0, event);
+                    }
+                }
                 Step::Ready => {
                     self.failures_in_a_row = 0;
                     let waited = event.now.saturating_duration_since(slot.ehlo_sent);
@@ -414,6 +455,17 @@ impl Engine {
                 Step::Finished(outcome) => self.finished(slot, outcome, event),
                 Step::Over(ending) => self.over(slot, event.index, ending),
             }
+        }
+    }
+
+    fn begin_tls(&mut self, slot: &mut Slot, event: &mut Event<'_, '_>) {
+        match self.tls.as_ref().map(|terms| event.link.start_tls(terms)) {
+            Some(Err(why)) => {
+                self.counts.connect_failures += 1;
+                self.failed(why);
+                self.close_connection(slot, event.index);
+            }
+            _ => event.link.flush(event.context),
         }
     }
 
@@ -523,9 +575,9 @@ impl Engine {
                 self.counts.turned_away += 1;
                 self.failed("the server turned the connection away".into());
             }
-            Ending::NoChunking => {
+            Ending::Lacks(what) => {
                 self.counts.turned_away += 1;
-                self.failed("the server does not offer CHUNKING, which --bdat needs".into());
+                self.failed(format!("the server does not offer {what}"));
             }
             Ending::Shutdown => {}
             Ending::Malformed => {
@@ -581,7 +633,10 @@ impl Engine {
             .content_end(chunk, slot.message.serial)
             .filter(|end| *end > written);
         let connection = self.plan.connection(event.index);
-        let octets = self.wire.octets(chunk, slot.message.serial, connection);
+        let octets = match chunk {
+            Chunk::Spoken => slot.dialogue.spoken(),
+            chunk => self.wire.octets(chunk, slot.message.serial, connection),
+        };
         slot.unwritten = None;
         let resumed = written > 0;
         while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {

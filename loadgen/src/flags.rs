@@ -12,11 +12,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::compare::CompareFlags;
+pub use self::protocol::{ProtocolFlags, Security};
+use crate::abuse::Kind;
 use crate::connect;
 use crate::message::size::Sizes;
 use crate::sink::flags::SinkFlags;
 use crate::threshold::Threshold;
 use crate::verify::VerifyFlags;
+
+mod protocol;
 
 /// Most source addresses that a range may name.
 const SOURCES_MAX: u32 = 65_536;
@@ -44,8 +48,9 @@ pub struct Cli {
 /// Subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Runs the same load against two servers in turns (A B B A ...) and prints both, medians and ratios.
-    Versus(VersusFlags),
+    /// Runs the same load against two or more servers in turns (A B B A ...) and prints all of them, medians and ratios.
+    #[command(alias = "versus")]
+    Bench(BenchFlags),
     Sink(SinkFlags),
     Verify(VerifyFlags),
     Compare(CompareFlags),
@@ -64,19 +69,32 @@ pub struct RunFlags {
     /// is greeted. With --pid also resident memory and CPU time of the server. Sends no message.
     #[arg(long, value_name = "N", conflicts_with_all = ["messages", "connections"])]
     pub idle: Option<usize>,
+    /// Sends no message: --connections clients that misbehave, each kind in turn, over and over for --duration, while good
+    /// clients see how soon they are greeted. half-closed: ends its sending within a command. reset: RST in the content.
+    /// garbage: octets that are no command. deaf: never reads. slow: an octet a second.
+    #[arg(long, value_name = "KIND,...", value_enum, value_delimiter = ',', conflicts_with_all = ["messages", "idle"])]
+    pub abuse: Vec<Kind>,
+    /// Takes the flags of a file, or of a scenario that is built in; flags beside it go before it. `--scenario list` names
+    /// them.
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub scenario: Option<String>,
     #[command(flatten)]
     pub load: LoadFlags,
 }
 
-/// Two servers under the same load.
+/// Servers under the same load.
 #[derive(Debug, Args)]
-pub struct VersusFlags {
-    /// First server: NAME=IP:PORT or NAME=IP:PORT=PID; PID may be several, separated by commas.
+pub struct BenchFlags {
+    /// The server that the others are compared with: NAME=IP:PORT or NAME=IP:PORT=PID; PID may be several, separated by
+    /// commas. Ratios are to the last of --a, --b and SERVER.
     #[arg(long, value_name = "NAME=ADDR=PID")]
-    pub a: Contender,
-    /// Second server, likewise. Ratios are a to b.
+    pub a: Option<Contender>,
+    /// Another one, likewise.
     #[arg(long, value_name = "NAME=ADDR=PID")]
-    pub b: Contender,
+    pub b: Option<Contender>,
+    /// The servers, where --a and --b are not used: two or more.
+    #[arg(value_name = "NAME=ADDR=PID")]
+    pub servers: Vec<Contender>,
     /// How often each is run.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
@@ -136,9 +154,12 @@ pub struct LoadFlags {
     /// CPU time is then told without that in which there was nothing to do.
     #[arg(long, requires = "core")]
     pub busy_poll: bool,
-    /// BDAT in place of DATA, the content as one chunk; the server must offer CHUNKING.
+    /// BDAT in place of DATA; the server must offer CHUNKING (RFC 3030).
     #[arg(long)]
     pub bdat: bool,
+    /// Chunks of a content with --bdat, all as long as each other.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "bdat", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub bdat_chunks: u32,
     /// Sender.
     #[arg(long, value_name = "ADDRESS", default_value = "sender@example.org", value_parser = address)]
     pub from: String,
@@ -160,6 +181,8 @@ pub struct LoadFlags {
     /// and reno no difference was found on loopback with messages of 4 KB.
     #[arg(long, value_name = "NAME")]
     pub congestion: Option<String>,
+    #[command(flatten)]
+    pub protocol: ProtocolFlags,
     /// Longest time without any reply from the server before the run is given up.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
@@ -202,10 +225,19 @@ impl LoadFlags {
             "connections": self.connections, "messages": self.messages, "size": self.size.to_string(), "corpus": self.corpus,
             "seconds": self.duration.as_secs_f64(), "per_connection": self.per_connection.0,
             "recipients": self.recipients, "pipelining": format!("{:?}", self.pipelining).to_lowercase(),
-            "busy_poll": self.busy_poll, "bdat": self.bdat,
+            "busy_poll": self.busy_poll, "bdat_chunks": self.bdat.then_some(self.bdat_chunks), "protocol": self.protocol.to_json(),
             "rst": self.rst == Switch::On, "congestion": self.congestion, "rate": self.rate,
             "ramp_seconds": self.ramp.as_secs_f64(), "executors": self.placements().map_or(0, |cores| cores.len()),
         })
+    }
+
+    /// Why these flags do not go together, where clap cannot tell.
+    pub fn check(&self) -> Result<(), String> {
+        let letters = self.to.iter().chain([&self.from, &self.ehlo]);
+        match letters.into_iter().find(|text| !text.is_ascii() && !self.protocol.smtputf8) {
+            Some(text) => Err(format!("{text}: letters beyond ASCII need --smtputf8")),
+            None => Ok(()),
+        }
     }
 
     /// Socket options of every connection.
@@ -418,10 +450,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// Text that goes into a command: no spaces, no controls, nothing that could end the line or the path.
 fn address(text: &str) -> Result<String, String> {
-    if text.len() <= 254 && text.chars().all(|c| c.is_ascii_graphic() && c != '<' && c != '>') {
+    let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != '<' && c != '>';
+    if text.len() <= 254 && text.chars().all(fits) {
         return Ok(text.into());
     }
-    Err("expected printable ASCII without spaces and angle brackets".into())
+    Err("expected an address without spaces and angle brackets".into())
 }
 
 #[cfg(test)]

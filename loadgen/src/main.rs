@@ -4,6 +4,8 @@
 
 #![deny(unsafe_code)]
 
+mod abuse;
+mod auth;
 mod compare;
 mod connect;
 mod dialogue;
@@ -19,14 +21,17 @@ mod page;
 mod places;
 mod plan;
 mod progress;
+mod proxy;
 mod reply;
 mod report;
 mod sample;
+mod scenario;
 mod sink;
 mod slot;
 mod source;
 mod threshold;
 mod timeline;
+mod tls;
 mod transport;
 mod verify;
 mod versus;
@@ -41,9 +46,21 @@ use clap::Parser;
 use crate::flags::{Cli, Command, LoadFlags, RunFlags};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.windows(2).any(|pair| matches!(pair, [flag, name] if flag == "--scenario" && name == "list")) {
+        say(format_args!("{}", scenario::list()));
+        return ExitCode::SUCCESS;
+    }
+    let arguments = match scenario::expand(arguments) {
+        Ok(arguments) => arguments,
+        Err(sentence) => {
+            eprintln!("loadgen: {sentence}");
+            return ExitCode::from(2);
+        }
+    };
+    let cli = Cli::parse_from(arguments);
     let done = match cli.command {
-        Some(Command::Versus(flags)) => prepare(&flags.load).and_then(|()| versus::run(&flags)),
+        Some(Command::Bench(flags)) => prepare(&flags.load).and_then(|()| versus::run(&flags)),
         Some(Command::Sink(flags)) => sink::run(&flags),
         Some(Command::Verify(flags)) => verify::run(&flags),
         Some(Command::Compare(flags)) => compare::run(&flags),
@@ -65,6 +82,9 @@ fn single(flags: &RunFlags) -> Result<bool, String> {
     if let Some(connections) = flags.idle {
         return idle::run(connections, target, &flags.pid, &flags.load);
     }
+    if !flags.abuse.is_empty() {
+        return abuse::run(&flags.abuse, target, &flags.pid, &flags.load);
+    }
     let mut findings = source::run(&flags.load, target, &flags.pid)?;
     findings.target = target.to_string();
     let (figures, missed) = findings.judged(&flags.load);
@@ -78,6 +98,7 @@ fn single(flags: &RunFlags) -> Result<bool, String> {
 }
 
 fn prepare(flags: &LoadFlags) -> Result<(), String> {
+    flags.check()?;
     connect::allow_open_files(flags.connections)
 }
 

@@ -33,8 +33,12 @@ pub struct Recipe {
     pub to: Vec<String>,
     /// Where the content comes from.
     pub matter: Matter,
-    /// BDAT in place of DATA.
-    pub bdat: bool,
+    /// BDAT in place of DATA, the content in so many chunks.
+    pub bdat: Option<u32>,
+    /// LHLO in place of EHLO.
+    pub lmtp: bool,
+    /// MAIL with SMTPUTF8.
+    pub smtputf8: bool,
     /// The content is to lead groups of commands.
     pub group: bool,
     /// First part of every identity: names the run.
@@ -64,6 +68,8 @@ struct Variant {
     /// MAIL, RCPT and BDAT with the content; empty without BDAT.
     envelope: Stamped,
     content: Stamped,
+    /// Where each chunk of BDAT ends in the content; empty without.
+    pieces: Vec<usize>,
     /// Empty unless the recipe asks for groups.
     content_and_envelope: Stamped,
     content_and_quit: Stamped,
@@ -73,6 +79,7 @@ struct Variant {
 #[derive(Clone, Debug)]
 pub struct Wire {
     ehlo: Stamped,
+    start_tls: Stamped,
     envelope: Stamped,
     mail: Stamped,
     rcpt: Vec<Stamped>,
@@ -90,17 +97,23 @@ impl Wire {
         let contents = contents(recipe)?;
         let eight_bit = contents.iter().any(|content| !content.octets.is_ascii());
         let body = if eight_bit { " BODY=8BITMIME" } else { "" };
-        let mail = format!("MAIL FROM:<{}>{body}\r\n", recipe.from);
+        let utf8 = if recipe.smtputf8 { " SMTPUTF8" } else { "" };
+        let mail = format!("MAIL FROM:<{}>{body}{utf8}\r\n", recipe.from);
         let rcpt: Vec<String> = recipe.to.iter().map(|to| format!("RCPT TO:<{to}>\r\n")).collect();
         let commands = mail.clone() + &rcpt.concat();
         let with_data = commands.clone() + "DATA\r\n";
         let variants = contents.into_iter().map(|content| match recipe.bdat {
-            true => Variant::by_bdat(commands.as_bytes(), &content),
-            false => Variant::by_data(with_data.as_bytes(), content, recipe.group),
+            Some(chunks) => Variant::by_bdat(commands.as_bytes(), &content, chunks),
+            None => Variant::by_data(with_data.as_bytes(), content, recipe.group),
         });
         Ok(Self {
             variants: variants.collect(),
-            ehlo: command(&format!("EHLO {}\r\n", recipe.name)),
+            ehlo: command(&format!(
+                "{} {}\r\n",
+                if recipe.lmtp { "LHLO" } else { "EHLO" },
+                recipe.name
+            )),
+            start_tls: command("STARTTLS\r\n"),
             envelope: command(&with_data),
             mail: command(&mail),
             rcpt: rcpt.iter().map(|rcpt| command(rcpt)).collect(),
@@ -116,6 +129,8 @@ impl Wire {
         let variant = variant_of(&mut self.variants, serial);
         let stamped = match (chunk, variant) {
             (Chunk::Ehlo, _) => &mut self.ehlo,
+            (Chunk::StartTls, _) => &mut self.start_tls,
+            (Chunk::Piece(number), Some(variant)) => return variant.piece(number, serial, connection),
             (Chunk::Envelope, Some(variant)) if variant.envelope.field.is_some() => &mut variant.envelope,
             (Chunk::Envelope, _) => &mut self.envelope,
             (Chunk::Mail, _) => &mut self.mail,
@@ -129,13 +144,9 @@ impl Wire {
             (Chunk::ContentAndQuit, Some(variant)) => &mut variant.content_and_quit,
             (Chunk::Reset, _) => &mut self.reset,
             (Chunk::Quit, _) => &mut self.quit,
-            (Chunk::LoneDot, _) | (_, None) => &mut self.lone_dot,
+            (Chunk::LoneDot | Chunk::Spoken, _) | (_, None) => &mut self.lone_dot,
         };
-        if let Some(field) = stamped.field {
-            let octets = &mut stamped.octets;
-            write_number(octets, field + SERIAL_AT, SERIAL_DIGITS, serial);
-            write_number(octets, field + CONNECTION_AT, CONNECTION_DIGITS, connection as u64);
-        }
+        stamped.stamp(serial, connection);
         &stamped.octets
     }
 
@@ -146,6 +157,8 @@ impl Wire {
         let variant = self.variants.get(turn)?;
         match chunk {
             Chunk::Content | Chunk::ContentAndEnvelope | Chunk::ContentAndQuit => Some(variant.content.octets.len()),
+            // Of the last one; those before it have no final reply.
+            Chunk::Piece(number) => variant.piece_range(number).map(|range| range.len()),
             Chunk::Envelope if variant.envelope.field.is_some() => Some(variant.envelope.octets.len()),
             _ => None,
         }
@@ -153,10 +166,36 @@ impl Wire {
 }
 
 impl Variant {
-    fn by_bdat(commands: &[u8], content: &Stamped) -> Self {
-        let bdat = format!("BDAT {} LAST\r\n", content.octets.len());
-        let content = prefixed(bdat.as_bytes(), content);
+    fn by_bdat(commands: &[u8], content: &Stamped, chunks: u32) -> Self {
+        let mut pieces = Vec::new();
+        let mut whole = Stamped {
+            octets: Vec::with_capacity(content.octets.len() + 32 * chunks as usize),
+            field: None,
+        };
+        let chunks = (chunks as usize).clamp(1, content.octets.len().max(1));
+        for number in 0..chunks {
+            // No cut goes through the identity, which is written over in place.
+            let share = |number: usize| {
+                let cut = content.octets.len() * number / chunks;
+                let within = |field: &usize| (*field + 1..*field + Identity::LENGTH).contains(&cut);
+                content.field.filter(within).map_or(cut, |field| field + Identity::LENGTH)
+            };
+            let (from, to) = (share(number), share(number + 1));
+            let last = if number + 1 == chunks { " LAST" } else { "" };
+            whole
+                .octets
+                .extend_from_slice(format!("BDAT {}{last}\r\n", to - from).as_bytes());
+            if let Some(field) = content.field.filter(|field| (from..to).contains(field)) {
+                whole.field = Some(whole.octets.len() + field - from);
+            }
+            whole
+                .octets
+                .extend_from_slice(content.octets.get(from..to).unwrap_or_default());
+            pieces.push(whole.octets.len());
+        }
+        let content = whole;
         Self {
+            pieces,
             envelope: prefixed(commands, &content),
             content,
             content_and_envelope: command(""),
@@ -178,10 +217,36 @@ impl Variant {
             false => command(""),
         };
         Self {
+            pieces: Vec::new(),
             envelope: command(""),
             content_and_envelope: followed(commands),
             content_and_quit: followed(b"QUIT\r\n"),
             content,
+        }
+    }
+}
+
+impl Variant {
+    fn piece_range(&self, number: u32) -> Option<std::ops::Range<usize>> {
+        let number = number as usize;
+        let from = number.checked_sub(1).map_or(Some(0), |before| self.pieces.get(before).copied())?;
+        Some(from..*self.pieces.get(number)?)
+    }
+
+    fn piece(&mut self, number: u32, serial: u64, connection: usize) -> &[u8] {
+        self.content.stamp(serial, connection);
+        let range = self.piece_range(number);
+        range.and_then(|range| self.content.octets.get(range)).unwrap_or_default()
+    }
+}
+
+impl Stamped {
+    /// Writes the identity of message `serial` on `connection` into its place, if there is one.
+    fn stamp(&mut self, serial: u64, connection: usize) {
+        if let Some(field) = self.field {
+            let octets = &mut self.octets;
+            write_number(octets, field + SERIAL_AT, SERIAL_DIGITS, serial);
+            write_number(octets, field + CONNECTION_AT, CONNECTION_DIGITS, connection as u64);
         }
     }
 }
@@ -207,7 +272,7 @@ pub fn recipients(given: &[String], count: u32) -> Vec<String> {
 
 /// The contents of the run, each with the field of its identity, in the order in which they take turns.
 fn contents(recipe: &Recipe) -> Result<Vec<Stamped>, String> {
-    let copies = if recipe.group { 3 } else { 1 + usize::from(recipe.bdat) };
+    let copies = if recipe.group { 3 } else { 1 + usize::from(recipe.bdat.is_some()) };
     let too_much = |octets: usize| {
         let limit = CONTENTS_MAX / copies;
         format!("the messages of this run have {octets} octets together: more than {limit}, which is what is kept")

@@ -37,6 +37,8 @@ pub struct Slot {
     pub behind: (Due, Instant),
     /// What the socket did not take yet: the chunk and the octets of it written.
     pub unwritten: Option<(Chunk, usize)>,
+    /// TLS is to begin before anything else is said but what is unwritten.
+    pub tls_due: bool,
     /// Wakes its task.
     pub waker: Option<Waker>,
 }
@@ -62,6 +64,7 @@ impl Slot {
             content_ended: now,
             behind: (none, now),
             unwritten: None,
+            tls_due: false,
             waker: None,
         }
     }

@@ -18,7 +18,7 @@ use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use crate::connect::Dialer;
 use crate::dialogue::Manner;
 use crate::engine::Engine;
-use crate::flags::{LoadFlags, Pipelining};
+use crate::flags::{LoadFlags, Pipelining, Security};
 use crate::identity::expect::Fates;
 use crate::measure::{Counts, check_processes, cpu_of, own_cpu};
 use crate::message::{Matter, Recipe, Wire, corpus, recipients};
@@ -26,6 +26,7 @@ use crate::places;
 use crate::plan::Plan;
 use crate::progress::{Board, Glance, Goal, Show};
 use crate::timeline::Timeline;
+use crate::tls::Terms;
 
 /// How often the deadlines are looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -83,8 +84,8 @@ pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findin
         .collect::<Result<_, _>>()?;
     let wire = wire(flags, run)?;
     let together = Arc::new(Together {
+        terms: flags.protocol.terms()?,
         flags: flags.clone(),
-        run,
         executors,
         begin: Barrier::new(executors + 1),
         start: OnceLock::new(),
@@ -172,7 +173,9 @@ fn wire(flags: &LoadFlags, run: u32) -> Result<Wire, String> {
             Some(path) => Matter::Read(corpus::read(path)?),
             None => Matter::Generated(flags.size.clone()),
         },
-        bdat: flags.bdat,
+        bdat: flags.bdat.then_some(flags.bdat_chunks),
+        lmtp: flags.protocol.lmtp,
+        smtputf8: flags.protocol.smtputf8,
         group: is_group(flags),
         run,
     })
@@ -207,7 +210,7 @@ fn watch_server(flags: &LoadFlags, pids: &[u32], start: Instant, news: &mpsc::Re
 /// What the executors of a run have in common.
 struct Together {
     flags: LoadFlags,
-    run: u32,
+    terms: Option<Terms>,
     executors: usize,
     begin: Barrier,
     start: OnceLock<Instant>,
@@ -258,12 +261,19 @@ impl Together {
             pipelining: flags.pipelining != Pipelining::Off,
             group: is_group(flags),
             bdat: flags.bdat,
+            chunks: if flags.bdat { flags.bdat_chunks } else { 1 },
+            start_tls: flags.protocol.tls == Security::Starttls,
+            auth: flags.protocol.credentials(),
+            lmtp: flags.protocol.lmtp,
+            smtputf8: flags.protocol.smtputf8,
             recipients: flags.recipients,
         };
         let plan = Plan::new(start, flags.rate, flags.ramp, flags.messages, place, self.executors);
         let share = |whole: usize| whole / self.executors + usize::from(place < whole % self.executors);
         let connections = share(flags.connections);
-        let engine = Engine::new(dialer, wire, manner, flags.per_connection.0, connections, plan, start);
+        let engine = Engine::new(dialer, wire, manner, flags.per_connection.0, connections, plan, start)
+            .with_tls(self.terms.clone())
+            .with_clients(flags.protocol.clients());
         let engine = Rc::new(RefCell::new(engine));
         // In a closed loop the ramp is one of connections.
         let ramp = if flags.rate.is_some() {

@@ -10,7 +10,9 @@ fn recipe(size: usize, bdat: bool) -> Recipe {
         from: "f@example.com".into(),
         to,
         matter: Matter::Generated(Sizes::fixed(size)),
-        bdat,
+        bdat: bdat.then_some(1),
+        lmtp: false,
+        smtputf8: false,
         group: !bdat,
         run: 0xabc,
     }
