@@ -39,6 +39,8 @@ pub struct Slot {
     pub unwritten: Option<(Chunk, usize)>,
     /// TLS is to begin before anything else is said but what is unwritten.
     pub tls_due: bool,
+    /// When its handshake began, while it lasts.
+    pub tls_began: Option<Instant>,
     /// Wakes its task.
     pub waker: Option<Waker>,
 }
@@ -65,6 +67,7 @@ impl Slot {
             behind: (none, now),
             unwritten: None,
             tls_due: false,
+            tls_began: None,
             waker: None,
         }
     }

@@ -117,7 +117,7 @@ pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findin
         None => Goal::Time(flags.warm_up + flags.duration),
     };
     let show = (!flags.silent).then(|| Show::start(Arc::clone(&together.board), goal));
-    let server_cpu = watch_server(flags, pids, start, &news);
+    let server_cpu = watch_server(flags, pids, start, executors, &news);
     let mut findings = Findings {
         counts: Counts::new(),
         failures: 0,
@@ -187,7 +187,13 @@ fn is_group(flags: &LoadFlags) -> bool {
 }
 
 /// CPU time of the server between the opening of the window and its closing.
-fn watch_server(flags: &LoadFlags, pids: &[u32], start: Instant, news: &mpsc::Receiver<()>) -> Option<Duration> {
+fn watch_server(
+    flags: &LoadFlags,
+    pids: &[u32],
+    start: Instant,
+    executors: usize,
+    news: &mpsc::Receiver<()>,
+) -> Option<Duration> {
     let mut before = cpu_of(pids);
     // Executors tell when they close their windows early; without a quota they close at a time that is known.
     let until = flags.messages.is_none().then(|| {
@@ -195,7 +201,7 @@ fn watch_server(flags: &LoadFlags, pids: &[u32], start: Instant, news: &mpsc::Re
         before = cpu_of(pids);
         start + flags.warm_up + flags.duration
     });
-    loop {
+    for _ in 0..executors {
         let told = match until {
             Some(until) => news.recv_timeout(until.saturating_duration_since(Instant::now())),
             None => news.recv().map_err(|_| RecvTimeoutError::Disconnected),

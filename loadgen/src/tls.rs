@@ -75,6 +75,11 @@ impl Tls {
         Ok(Self { connection })
     }
 
+    /// Whether the handshake is not over.
+    pub fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
     /// Takes plaintext, as much as there is room for, and writes what the socket takes of the records. `WouldBlock` when
     /// there is no room.
     pub fn send(&mut self, octets: &[u8], mut socket: impl Write) -> io::Result<usize> {

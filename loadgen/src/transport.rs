@@ -36,6 +36,11 @@ impl Link {
         Ok(())
     }
 
+    /// Whether TLS has begun and its handshake is not over.
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(Tls::is_handshaking)
+    }
+
     /// Reads what has come; 0 is the end. glommio asks the ring to tell of more at once, unless this is the `last` time
     /// that something is expected.
     pub fn receive(&mut self, context: &mut Context<'_>, buffer: &mut [u8], last: bool) -> Poll<io::Result<usize>> {
