@@ -81,7 +81,9 @@ pub fn run(kinds: &[Kind], target: SocketAddr, pids: &[u32], flags: &LoadFlags) 
     let mut found = thread
         .join()
         .map_err(|error| format!("an executor ended early: {error}"))?;
-    found.cpu = cpu_of(pids).zip(before.0).map(|(after, before)| after.saturating_sub(before));
+    found.cpu = cpu_of(pids)
+        .zip(before.0)
+        .map(|(after, before)| after.saturating_sub(before));
     found.resident = before.1.zip(resident_of(pids));
     crate::say(format_args!("{found}"));
     crate::write_json(flags, &found.to_json())?;
@@ -133,11 +135,22 @@ impl fmt::Display for Found {
             writeln!(f, "server       {:.2} ms CPU", cpu.as_secs_f64() * 1e3)?;
         }
         if let Some((before, after)) = self.resident {
-            writeln!(f, "server       {} KiB resident before, {} KiB after", before / 1024, after / 1024)?;
+            writeln!(
+                f,
+                "server       {} KiB resident before, {} KiB after",
+                before / 1024,
+                after / 1024
+            )?;
         }
-        let (median, most) = (readable(self.greetings.value_at_quantile(0.5)), readable(self.greetings.max()));
+        let (median, most) = (
+            readable(self.greetings.value_at_quantile(0.5)),
+            readable(self.greetings.max()),
+        );
         let (greeted, not) = (self.greetings.len(), self.ungreeted);
-        writeln!(f, "good clients {greeted} greeted: median {median}, longest {most}; {not} not greeted")
+        writeln!(
+            f,
+            "good clients {greeted} greeted: median {median}, longest {most}; {not} not greeted"
+        )
     }
 }
 
@@ -208,7 +221,11 @@ impl Field {
             }
             match kind {
                 Kind::HalfClosed => {
-                    send(&mut link, b"EHLO bad.loadgen.invalid\r\nMAIL FROM:<bad@example.org>\r\nRCPT TO:<x").await?;
+                    send(
+                        &mut link,
+                        b"EHLO bad.loadgen.invalid\r\nMAIL FROM:<bad@example.org>\r\nRCPT TO:<x",
+                    )
+                    .await?;
                     shut?.shutdown(std::net::Shutdown::Write)?;
                     while read(&mut link).await? > 0 {}
                     Ok(End::Server)

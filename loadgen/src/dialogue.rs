@@ -383,8 +383,16 @@ impl Dialogue {
 
     fn expect_finals(&mut self, manner: &Manner) {
         self.stage = Stage::Content;
-        let last = if manner.lmtp { self.recipients_accepted.max(1) } else { 1 };
-        self.finals_due = if manner.bdat { manner.chunks.max(1) - 1 + last } else { last };
+        let last = if manner.lmtp {
+            self.recipients_accepted.max(1)
+        } else {
+            1
+        };
+        self.finals_due = if manner.bdat {
+            manner.chunks.max(1) - 1 + last
+        } else {
+            last
+        };
     }
 
     fn content_answered(&mut self, manner: &Manner, good: bool) -> Step {
@@ -399,7 +407,11 @@ impl Dialogue {
             return Step::More;
         }
         // After a BDAT that was refused, whether the transaction is still open differs between servers.
-        if self.refused && manner.bdat { self.reset() } else { self.finish() }
+        if self.refused && manner.bdat {
+            self.reset()
+        } else {
+            self.finish()
+        }
     }
 
     fn recipient_answered(&mut self, manner: &Manner, number: u32, good: bool) -> Step {

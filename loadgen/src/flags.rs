@@ -11,9 +11,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-use crate::compare::CompareFlags;
 pub use self::protocol::{ProtocolFlags, Security};
 use crate::abuse::Kind;
+use crate::compare::CompareFlags;
 use crate::connect;
 use crate::message::size::Sizes;
 use crate::sink::flags::SinkFlags;
@@ -234,7 +234,10 @@ impl LoadFlags {
     /// Why these flags do not go together, where clap cannot tell.
     pub fn check(&self) -> Result<(), String> {
         let letters = self.to.iter().chain([&self.from, &self.ehlo]);
-        match letters.into_iter().find(|text| !text.is_ascii() && !self.protocol.smtputf8) {
+        match letters
+            .into_iter()
+            .find(|text| !text.is_ascii() && !self.protocol.smtputf8)
+        {
             Some(text) => Err(format!("{text}: letters beyond ASCII need --smtputf8")),
             None => Ok(()),
         }

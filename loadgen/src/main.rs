@@ -47,7 +47,10 @@ use crate::flags::{Cli, Command, LoadFlags, RunFlags};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    if arguments.windows(2).any(|pair| matches!(pair, [flag, name] if flag == "--scenario" && name == "list")) {
+    if arguments
+        .windows(2)
+        .any(|pair| matches!(pair, [flag, name] if flag == "--scenario" && name == "list"))
+    {
         say(format_args!("{}", scenario::list()));
         return ExitCode::SUCCESS;
     }

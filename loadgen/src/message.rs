@@ -178,7 +178,10 @@ impl Variant {
             let share = |number: usize| {
                 let cut = content.octets.len() * number / chunks;
                 let within = |field: &usize| (*field + 1..*field + Identity::LENGTH).contains(&cut);
-                content.field.filter(within).map_or(cut, |field| field + Identity::LENGTH)
+                content
+                    .field
+                    .filter(within)
+                    .map_or(cut, |field| field + Identity::LENGTH)
             };
             let (from, to) = (share(number), share(number + 1));
             let last = if number + 1 == chunks { " LAST" } else { "" };
@@ -229,14 +232,18 @@ impl Variant {
 impl Variant {
     fn piece_range(&self, number: u32) -> Option<std::ops::Range<usize>> {
         let number = number as usize;
-        let from = number.checked_sub(1).map_or(Some(0), |before| self.pieces.get(before).copied())?;
+        let from = number
+            .checked_sub(1)
+            .map_or(Some(0), |before| self.pieces.get(before).copied())?;
         Some(from..*self.pieces.get(number)?)
     }
 
     fn piece(&mut self, number: u32, serial: u64, connection: usize) -> &[u8] {
         self.content.stamp(serial, connection);
         let range = self.piece_range(number);
-        range.and_then(|range| self.content.octets.get(range)).unwrap_or_default()
+        range
+            .and_then(|range| self.content.octets.get(range))
+            .unwrap_or_default()
     }
 }
 
@@ -272,7 +279,11 @@ pub fn recipients(given: &[String], count: u32) -> Vec<String> {
 
 /// The contents of the run, each with the field of its identity, in the order in which they take turns.
 fn contents(recipe: &Recipe) -> Result<Vec<Stamped>, String> {
-    let copies = if recipe.group { 3 } else { 1 + usize::from(recipe.bdat.is_some()) };
+    let copies = if recipe.group {
+        3
+    } else {
+        1 + usize::from(recipe.bdat.is_some())
+    };
     let too_much = |octets: usize| {
         let limit = CONTENTS_MAX / copies;
         format!("the messages of this run have {octets} octets together: more than {limit}, which is what is kept")

@@ -12,7 +12,10 @@ use toml::{Table, Value};
 const BUILT_IN: [(&str, &str); 13] = [
     ("steady", include_str!("../scenarios/steady.toml")),
     ("burst", include_str!("../scenarios/burst.toml")),
-    ("connection-per-message", include_str!("../scenarios/connection-per-message.toml")),
+    (
+        "connection-per-message",
+        include_str!("../scenarios/connection-per-message.toml"),
+    ),
     ("pipelined", include_str!("../scenarios/pipelined.toml")),
     ("bdat", include_str!("../scenarios/bdat.toml")),
     ("tls", include_str!("../scenarios/tls.toml")),
@@ -97,7 +100,11 @@ fn flags(text: &str) -> Result<Vec<(String, Option<String>)>, String> {
                 Value::String(text) => flags.push((flag.clone(), Some(text.clone()))),
                 Value::Integer(number) => flags.push((flag.clone(), Some(number.to_string()))),
                 Value::Float(number) => flags.push((flag.clone(), Some(number.to_string()))),
-                _ => return Err(format!("{key}: expected a text, a number, true or false, or a list of them")),
+                _ => {
+                    return Err(format!(
+                        "{key}: expected a text, a number, true or false, or a list of them"
+                    ));
+                }
             }
         }
     }

@@ -42,7 +42,8 @@ impl Terms {
         if !resume {
             config.resumption = Resumption::disabled();
         }
-        let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("--tls-name {name}: no name of a server"))?;
+        let name =
+            ServerName::try_from(name.to_owned()).map_err(|_| format!("--tls-name {name}: no name of a server"))?;
         Ok(Self {
             config: Arc::new(config),
             name,

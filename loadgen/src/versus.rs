@@ -46,7 +46,12 @@ pub fn run(flags: &BenchFlags) -> Result<bool, String> {
     let compared = [
         compare("messages/s", 0, &names, &of(|run| Some(run.rate()))),
         compare("server CPU µs/message", 2, &names, &of(Findings::server_cpu_a_message)),
-        compare("final reply p99, µs", 0, &names, &of(|run| Some(run.counts.final_reply.value_at_quantile(0.99) as f64 / 1e3))),
+        compare(
+            "final reply p99, µs",
+            0,
+            &names,
+            &of(|run| Some(run.counts.final_reply.value_at_quantile(0.99) as f64 / 1e3)),
+        ),
     ];
     let warnings = runs.iter().flatten().filter(|run| run.generator_was_busy()).count();
     if warnings > 0 {

@@ -12,9 +12,23 @@ use server::{Behaviour, Server};
 
 #[test]
 fn everything_arrives_through_starttls_with_and_without_resumption() {
-    for more in [&[][..], &["--tls-full"], &["--pipelining", "off"], &["--pipelining", "group"]] {
+    for more in [
+        &[][..],
+        &["--tls-full"],
+        &["--pipelining", "off"],
+        &["--pipelining", "group"],
+    ] {
         let mut sink = Sink::start(&["127.0.0.1:0", "--starttls"]);
-        let flags = ["--messages", "60", "--connections", "4", "--per-connection", "3", "--tls", "starttls"];
+        let flags = [
+            "--messages",
+            "60",
+            "--connections",
+            "4",
+            "--per-connection",
+            "3",
+            "--tls",
+            "starttls",
+        ];
         let (good, figures) = sink.load(&[&flags, more].concat());
         assert!(good, "{figures}");
         assert_eq!(sink.finish(true)["identities"]["distinct"], 60, "{more:?}");
@@ -24,7 +38,16 @@ fn everything_arrives_through_starttls_with_and_without_resumption() {
 #[test]
 fn a_large_message_arrives_through_starttls() {
     let mut sink = Sink::start(&["127.0.0.1:0", "--starttls"]);
-    let flags = ["--messages", "4", "--connections", "2", "--size", "6000000", "--tls", "starttls"];
+    let flags = [
+        "--messages",
+        "4",
+        "--connections",
+        "2",
+        "--size",
+        "6000000",
+        "--tls",
+        "starttls",
+    ];
     let (good, figures) = sink.load(&flags);
     assert!(good, "{figures}");
     assert_eq!(sink.finish(true)["identities"]["distinct"], 4);
@@ -59,7 +82,15 @@ fn chunks_make_up_the_message_that_was_to_be_sent() {
     for pipelining in ["on", "off"] {
         for chunks in ["2", "7", "4096"] {
             let mut sink = Sink::start(&["127.0.0.1:0"]);
-            let flags = ["--messages", "6", "--connections", "2", "--bdat", "--bdat-chunks", chunks];
+            let flags = [
+                "--messages",
+                "6",
+                "--connections",
+                "2",
+                "--bdat",
+                "--bdat-chunks",
+                chunks,
+            ];
             let (good, figures) = sink.load(&[&flags[..], &["--pipelining", pipelining]].concat());
             assert!(good, "{figures}");
             assert_eq!(sink.finish(true)["identities"]["distinct"], 6, "{chunks} {pipelining}");
@@ -73,7 +104,10 @@ fn executors_share_out_the_messages_and_lose_none() {
     let flags = ["--messages", "101", "--connections", "7", "--cores", "3"];
     assert!(sink.load(&flags).0);
     let figures = sink.finish(true);
-    assert_eq!((&figures["identities"]["distinct"], &figures["messages"]), (&101.into(), &101.into()));
+    assert_eq!(
+        (&figures["identities"]["distinct"], &figures["messages"]),
+        (&101.into(), &101.into())
+    );
 }
 
 /// The server does nothing for 400 ms in the middle of two seconds with 100 messages each: 40 are planned meanwhile.
@@ -98,13 +132,25 @@ fn an_open_loop_reports_a_stall_for_every_message_that_it_delayed_and_a_closed_l
     assert!(good, "{figures}");
     assert!(figures["from_plan_us"].is_null());
     assert!(figures["transaction_us"]["max"].as_f64().unwrap() >= 400_000.0);
-    assert!(figures["transaction_us"]["p90"].as_f64().unwrap() < planned, "{figures}");
+    assert!(
+        figures["transaction_us"]["p90"].as_f64().unwrap() < planned,
+        "{figures}"
+    );
 }
 
 #[test]
 fn an_open_loop_with_a_connection_for_each_message_sends_all_of_them() {
     let server = Server::start(Behaviour::default());
-    let flags = ["--messages", "50", "--connections", "4", "--per-connection", "1", "--rate", "500"];
+    let flags = [
+        "--messages",
+        "50",
+        "--connections",
+        "4",
+        "--per-connection",
+        "1",
+        "--rate",
+        "500",
+    ];
     let (good, figures) = run(&server, &flags);
     assert!(good, "{figures}");
     assert_eq!((figures["messages"].as_u64(), server.connections()), (Some(50), 50));
@@ -116,12 +162,35 @@ fn a_proxy_header_goes_before_the_greeting() {
         proxy: true,
         ..Behaviour::default()
     });
-    let flags = ["--messages", "6", "--connections", "1", "--per-connection", "1", "--proxy", "v1", "--proxy-clients", "2"];
+    let flags = [
+        "--messages",
+        "6",
+        "--connections",
+        "1",
+        "--per-connection",
+        "1",
+        "--proxy",
+        "v1",
+        "--proxy-clients",
+        "2",
+    ];
     assert!(run(&server, &flags).0);
-    let headers: Vec<String> = server.commands().into_iter().filter(|line| line.starts_with("PROXY")).collect();
+    let headers: Vec<String> = server
+        .commands()
+        .into_iter()
+        .filter(|line| line.starts_with("PROXY"))
+        .collect();
     assert_eq!(headers.len(), 6);
-    assert!(headers[0].starts_with("PROXY TCP4 198.18.0.0 127.0.0.1 "), "{}", headers[0]);
-    assert!(headers[1].starts_with("PROXY TCP4 198.18.0.1 127.0.0.1 "), "{}", headers[1]);
+    assert!(
+        headers[0].starts_with("PROXY TCP4 198.18.0.0 127.0.0.1 "),
+        "{}",
+        headers[0]
+    );
+    assert!(
+        headers[1].starts_with("PROXY TCP4 198.18.0.1 127.0.0.1 "),
+        "{}",
+        headers[1]
+    );
 }
 
 #[test]
@@ -137,7 +206,14 @@ fn bad_clients_are_only_let_loose_on_this_machine() {
 #[test]
 fn good_clients_are_greeted_among_bad_ones() {
     let server = Server::start(Behaviour::default());
-    let flags = ["--abuse", "half-closed,reset,garbage,deaf,slow", "--connections", "10", "--duration", "700ms"];
+    let flags = [
+        "--abuse",
+        "half-closed,reset,garbage,deaf,slow",
+        "--connections",
+        "10",
+        "--duration",
+        "700ms",
+    ];
     let (good, figures) = run(&server, &flags);
     assert!(good, "{figures}");
     assert!(figures["good_clients_greeted"].as_u64().unwrap() > 0);

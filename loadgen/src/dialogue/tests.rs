@@ -336,7 +336,10 @@ fn auth_answers_what_it_is_asked_and_gives_up_when_it_is_refused() {
     let spoken = Step::Send(Chunk::Spoken);
     let (steps, _) = play(&manner, &script, 5);
     let begun = [Step::Ready, Step::Send(Chunk::Envelope)];
-    assert_eq!(steps, [&[Step::Send(Chunk::Ehlo), spoken, spoken, spoken][..], &begun].concat());
+    assert_eq!(
+        steps,
+        [&[Step::Send(Chunk::Ehlo), spoken, spoken, spoken][..], &begun].concat()
+    );
     let (steps, _) = play(&manner, &[GREETED, b"535 no\r\n"].concat(), 5);
     assert!(matches!(steps.last(), Some(Step::Over(Ending::Lacks(_)))));
 }

@@ -32,6 +32,7 @@ pub struct Sizes {
 
 impl Sizes {
     /// All of one size.
+    #[cfg(test)]
     pub fn fixed(octets: usize) -> Self {
         Self {
             text: octets.to_string(),
