@@ -236,7 +236,12 @@ impl Engine {
     /// Whether the keeper of the run has something to look at; wakes it when it has.
     pub fn poll_news(&mut self, context: &Context<'_>) -> Poll<()> {
         let failed = self.failures_in_a_row >= CONNECT_FAILURES_MAX;
-        if failed || self.quota_met() || (self.stopping && self.open == 0) {
+        let over = if self.stopping {
+            self.open == 0
+        } else {
+            self.quota_met()
+        };
+        if failed || over {
             return Poll::Ready(());
         }
         self.keeper = Some(context.waker().clone());

@@ -50,7 +50,7 @@ pub struct Cli {
 pub enum Command {
     /// Runs the same load against two or more servers in turns (A B B A ...) and prints all of them, medians and ratios.
     #[command(alias = "versus")]
-    Bench(BenchFlags),
+    Bench(Box<BenchFlags>),
     Sink(SinkFlags),
     Verify(VerifyFlags),
     Compare(CompareFlags),

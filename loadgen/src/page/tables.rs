@@ -195,9 +195,9 @@ pub fn hosts(runs: &[Run]) -> String {
     let mut text = keys_and_values(runs, "/host", "host");
     let sysctls = keys_and_values(runs, "/sysctl", "kernel setting");
     if !sysctls.is_empty() {
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "<details><summary>Kernel settings at the time of the run</summary>{sysctls}</details>\n"
+            "<details><summary>Kernel settings at the time of the run</summary>{sysctls}</details>"
         );
     }
     text

@@ -1,4 +1,7 @@
-//! A small SMTP server for the tests: a thread for each connection, keeps everything that it was sent.
+//! A small SMTP server for the tests: a thread for each connection, keeps everything that it was sent. Not every
+//! test uses all of it.
+
+#![allow(dead_code)]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
