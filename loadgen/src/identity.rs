@@ -8,10 +8,14 @@
 pub mod expect;
 pub mod ledger;
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 /// Name of the field.
 pub const FIELD: &str = "X-Loadgen-Id";
+static NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FIELD));
+static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 /// Most octets of a header that are kept to find the identity in.
 const HEADER_MAX: usize = 256 * 1024;
 
@@ -66,8 +70,9 @@ impl Identity {
     /// The identity in a header section, the last if there are several.
     pub fn find(header: &[u8]) -> Option<Self> {
         // What a relay put on top comes first; the generator's own field stands last of its header.
-        memmem::rfind_iter(header, FIELD)
-            .find(|&at| at == 0 || header.get(at - 1) == Some(&b'\n'))
+        NAME.find_iter(header)
+            .filter(|&at| at == 0 || header.get(at - 1) == Some(&b'\n'))
+            .last()
             .and_then(|at| Self::parse(header.get(at + FIELD.len()..)?))
     }
 
@@ -187,7 +192,7 @@ fn header_end(octets: &[u8], from: usize) -> Option<usize> {
     if octets.starts_with(b"\r\n") {
         return Some(2);
     }
-    memmem::find(octets.get(from..)?, b"\r\n\r\n").map(|at| from + at + 4)
+    EMPTY_LINE.find(octets.get(from..)?).map(|at| from + at + 4)
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ use self::terms::{Dialect, Terms};
 use crate::identity::expect::Expectation;
 use crate::measure::process_cpu;
 
+/// Connections that are asked for, the most first.
+const OPEN_FILES: [usize; 5] = [500_000, 100_000, 20_000, 4000, 1000];
 /// How often the main thread looks.
 const GLANCE: Duration = Duration::from_millis(20);
 /// How often it shows what it saw.
@@ -41,7 +43,10 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub fn run(flags: &SinkFlags) -> Result<bool, String> {
     let stop = crate::interruption()?;
     let plan = flags.plan()?;
-    crate::connect::allow_open_files(100_000).or_else(|_| crate::connect::allow_open_files(1000))?;
+    // As many as the hard limit allows; too few connections show in the figures.
+    let _ = OPEN_FILES
+        .iter()
+        .find(|files| crate::connect::allow_open_files(**files).is_ok());
     let tls = match flags.starttls {
         true => Some(tls::self_made(vec![flags.hostname.clone()])?),
         false => None,

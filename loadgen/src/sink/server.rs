@@ -303,6 +303,7 @@ impl Server {
                 None => client.stream.read(room),
                 Some(tls) => tls.read(&mut client.stream, room),
             };
+            self.note_tls(client);
             match count {
                 Ok(0) => break false,
                 Ok(count) => {
@@ -324,15 +325,18 @@ impl Server {
         goes_on
     }
 
-    /// Handshake messages that TLS wants to send.
-    fn send_tls(&mut self, client: &mut Client) -> bool {
-        let Some(tls) = &mut client.tls else { return true };
-        match tls.take_news() {
+    fn note_tls(&mut self, client: &mut Client) {
+        match client.tls.as_mut().and_then(|tls| tls.take_news()) {
             Some(true) => self.tally.secured += 1,
             Some(false) => self.tally.tls_failures += 1,
             None => {}
         }
-        tls.flush(&mut client.stream).is_ok()
+    }
+
+    /// Handshake messages that TLS wants to send.
+    fn send_tls(&mut self, client: &mut Client) -> bool {
+        let tls = client.tls.as_mut();
+        tls.is_none_or(|tls| tls.flush(&mut client.stream).is_ok())
     }
 
     fn take_input(&mut self, index: usize, client: &mut Client, input: &[u8]) -> bool {

@@ -12,8 +12,8 @@ use super::content::Dotted;
 use super::fault::{Act, Plan, Stage, Verdict};
 use super::tally::Tally;
 use super::terms::{Dialect, Offer, Terms};
-use crate::identity::Examiner;
 use crate::identity::ledger::recipient;
+use crate::identity::{Examiner, Found};
 use crate::sample::Dice;
 
 /// Longest command line taken, in octets: RFC 5321 section 4.5.3.1.4 says 512, extensions add some hundreds.
@@ -160,9 +160,13 @@ impl Session {
     }
 
     fn command(&mut self, desk: &mut Desk<'_>, line: &[u8]) -> Step {
-        let (verb, rest) = line.split_at(line.len().min(4));
+        let (word, rest) = line.split_at(line.len().min(4));
         let rest = rest.trim_ascii();
-        match verb.to_ascii_uppercase().as_slice() {
+        let mut verb = [0; 4];
+        for (place, octet) in verb.iter_mut().zip(word) {
+            *place = octet.to_ascii_uppercase();
+        }
+        match &verb {
             b"MAIL" => self.mail(desk, rest),
             b"RCPT" => self.rcpt(desk, rest),
             b"DATA" => self.data(desk),
@@ -176,7 +180,7 @@ impl Session {
                 desk.say(b"221 2.0.0 bye\r\n");
                 Step::Close
             }
-            b"EHLO" | b"LHLO" | b"HELO" => self.hello(desk, verb),
+            b"EHLO" | b"LHLO" | b"HELO" => self.hello(desk, &verb),
             b"STAR" if desk.terms.offers_tls() && !self.secured => {
                 desk.say(b"220 2.0.0 go ahead\r\n");
                 Step::Tls
@@ -188,10 +192,10 @@ impl Session {
         }
     }
 
-    fn hello(&mut self, desk: &mut Desk<'_>, verb: &[u8]) -> Step {
+    fn hello(&mut self, desk: &mut Desk<'_>, verb: &[u8; 4]) -> Step {
         let lmtp = desk.terms.dialect == Dialect::Lmtp;
         // RFC 2033 section 4.1: LHLO in LMTP, and neither of the others.
-        if lmtp != verb.eq_ignore_ascii_case(b"LHLO") {
+        if lmtp != (verb == b"LHLO") {
             desk.violation("the greeting of the other protocol: LHLO is LMTP's, EHLO and HELO are SMTP's");
             return desk.say(b"500 5.5.1 not in this protocol\r\n");
         }
@@ -199,7 +203,7 @@ impl Session {
         let verdict = desk.draw(Stage::Ehlo);
         self.greeted = verdict.act.takes();
         let terms = desk.terms;
-        let reply = match verb.eq_ignore_ascii_case(b"HELO") {
+        let reply = match verb == b"HELO" {
             true => &terms.helo,
             false if self.secured => &terms.ehlo_secured,
             false => &terms.ehlo,
@@ -323,10 +327,10 @@ impl Session {
 
     /// RFC 2033 section 4.2: a reply for each recipient. Delays add up in front of all of them; the first that ends the
     /// connection leaves the recipients after it without an answer.
-    fn end_for_each(&mut self, desk: &mut Desk<'_>, found: crate::identity::Found, recipients: &[u32]) -> Step {
+    fn end_for_each(&mut self, desk: &mut Desk<'_>, found: Found, recipients: &[u32]) -> Step {
         let (mut delay, mut then) = (Duration::ZERO, Step::More);
-        let mut replies = Vec::new();
-        for (number, recipient) in recipients.iter().enumerate() {
+        let (mut replies, mut taken) = (Vec::new(), false);
+        for recipient in recipients {
             let verdict = desk.draw(Stage::End);
             delay += verdict.delay;
             let mut found = found;
@@ -334,7 +338,8 @@ impl Session {
                 found.body.crc ^= 1;
             }
             // The message is one, however many recipients it has.
-            desk.tally.settle_one(&found, *recipient, verdict.act, number == 0);
+            desk.tally.settle_one(&found, *recipient, verdict.act, !taken);
+            taken |= verdict.act.takes();
             then = desk.reply(Stage::End, verdict, b"250 2.1.5 taken\r\n", &mut replies);
             if then != Step::More {
                 break;

@@ -60,16 +60,17 @@ impl Tally {
         self.enter(found, recipients, act);
     }
 
-    /// A message has been judged for one of its recipients; `first` of those.
+    /// A message has been judged for one of its recipients; `first` unless it was taken for another.
     pub fn settle_one(&mut self, found: &Found, recipient: u32, act: Act, first: bool) {
+        if !act.takes() {
+            return;
+        }
         if first {
             self.messages += 1;
             self.octets += found.octets;
         }
-        if act.takes() {
-            self.recipients += 1;
-            self.enter(found, &[recipient], act);
-        }
+        self.recipients += 1;
+        self.enter(found, &[recipient], act);
     }
 
     fn enter(&mut self, found: &Found, recipients: &[u32], act: Act) {
