@@ -36,7 +36,7 @@ pub fn render(runs: &[Run]) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <header><h1>{}</h1>\n",
+         <header><h1><small>loadgen</small> {}</h1>\n",
         names.join(" <small>and</small> ")
     );
     for run in runs {

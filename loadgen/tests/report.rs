@@ -37,7 +37,7 @@ fn a_run_leaves_a_page_figures_and_histograms_that_agree() {
             &log,
         ];
         let output = loadgen(&[&[target.as_str()], &flags[..]].concat());
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         assert!(output.stderr.is_empty(), "--silent");
     }
     let one = figures(Path::new(&file("one.json")));

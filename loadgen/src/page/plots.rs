@@ -23,7 +23,7 @@ pub fn percentiles(runs: &[Run]) -> String {
     let mut series = Vec::new();
     for (number, run) in runs.iter().enumerate() {
         for (colour, (key, name)) in STAGES.iter().enumerate() {
-            let points = points(&run.figures, &format!("/stages/{key}/series"));
+            let points = curve(&run.figures, key);
             // Two runs are told apart by colour, so that only what matters most of each is drawn.
             if points.is_empty() || (runs.len() > 1 && !matches!(*key, "final_reply" | "from_plan")) {
                 continue;
@@ -45,7 +45,12 @@ pub fn percentiles(runs: &[Run]) -> String {
     let across = Axis {
         name: "percentile",
         scale: Scale::Percentile,
-        label: |value| format!("{value}"),
+        label: |value| {
+            format!("{:.5}", value)
+                .trim_end_matches('0')
+                .trim_end_matches('.')
+                .to_owned()
+        },
     };
     lines("Latency by percentile", across, latency_axis(), &series, &[])
 }
@@ -58,7 +63,7 @@ pub fn rate_over_time(runs: &[Run]) -> String {
             name: named(runs, run, "accepted messages a second"),
             colour: number,
             dashed: false,
-            points: column(&run.figures, 1),
+            points: steps(&run.figures, 1),
             filled: runs.len() == 1,
         });
         let failed = column(&run.figures, 2);
@@ -200,16 +205,39 @@ fn named(runs: &[Run], run: &Run, what: &str) -> String {
     }
 }
 
-/// Pairs of numbers.
-fn points(figures: &Value, place: &str) -> Vec<(f64, f64)> {
-    let pairs = figures.pointer(place).and_then(Value::as_array);
-    let pair = |value: &Value| Some((value.get(0)?.as_f64()?, value.get(1)?.as_f64()?));
+/// Latency by percentile. The longest of n stands where half a sample is left, not at infinity.
+fn curve(figures: &Value, stage: &str) -> Vec<(f64, f64)> {
+    let Some(stage) = figures.pointer(&format!("/stages/{stage}")) else {
+        return Vec::new();
+    };
+    let count = stage.get("count").and_then(Value::as_f64).unwrap_or(1.0).max(1.0);
+    let pairs = stage.get("series").and_then(Value::as_array);
+    let pair = |value: &Value| {
+        let percentile = value.get(0)?.as_f64()?.min(100.0 * (1.0 - 0.5 / count));
+        Some((percentile, value.get(1)?.as_f64()?))
+    };
     pairs.into_iter().flatten().filter_map(pair).collect()
 }
 
-/// A column of the timeline, against the time.
+/// A column of the timeline, against the time; what began after the measured window is left out.
 fn column(figures: &Value, number: usize) -> Vec<(f64, f64)> {
     let rows = figures.pointer("/timeline/rows").and_then(Value::as_array);
+    let end = figures.pointer("/window/1").and_then(Value::as_f64).unwrap_or(f64::MAX);
     let point = |row: &Value| Some((row.get(0)?.as_f64()?, row.get(number)?.as_f64()?));
-    rows.into_iter().flatten().filter_map(point).collect()
+    let points = rows.into_iter().flatten().filter_map(point);
+    points.filter(|(at, _)| *at == 0.0 || at + 0.05 < end).collect()
+}
+
+/// A column whose rows last to the next one, the last to its own end.
+fn steps(figures: &Value, number: usize) -> Vec<(f64, f64)> {
+    let mut points = column(figures, number);
+    let width = figures
+        .pointer("/timeline/row_seconds")
+        .and_then(Value::as_f64)
+        .unwrap_or(1.0);
+    let end = figures.pointer("/window/1").and_then(Value::as_f64).unwrap_or(f64::MAX);
+    if let Some((at, value)) = points.last().copied() {
+        points.push(((at + width).min(end.max(at)), value));
+    }
+    points
 }
