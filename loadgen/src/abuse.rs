@@ -285,7 +285,7 @@ async fn greeted(dialer: &mut Dialer) -> io::Result<()> {
 
 async fn read(link: &mut Link) -> io::Result<usize> {
     let mut buffer = [0; BUFFER];
-    poll_fn(|context| link.receive(context, &mut buffer, false)).await
+    poll_fn(|context| link.receive(context, &mut buffer)).await
 }
 
 async fn send(link: &mut Link, mut octets: &[u8]) -> io::Result<()> {

@@ -51,7 +51,7 @@ pub enum Command {
     /// Runs the same load against two or more servers in turns (A B B A ...) and prints all of them, medians and ratios.
     #[command(alias = "versus")]
     Bench(Box<BenchFlags>),
-    Sink(SinkFlags),
+    Sink(Box<SinkFlags>),
     Verify(VerifyFlags),
     Compare(CompareFlags),
 }

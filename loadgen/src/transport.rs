@@ -36,14 +36,18 @@ impl Link {
         Ok(())
     }
 
+    /// Whether TLS has begun.
+    pub fn is_secured(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Whether TLS has begun and its handshake is not over.
     pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(Tls::is_handshaking)
     }
 
-    /// Reads what has come; 0 is the end. glommio asks the ring to tell of more at once, unless this is the `last` time
-    /// that something is expected.
-    pub fn receive(&mut self, context: &mut Context<'_>, buffer: &mut [u8], last: bool) -> Poll<io::Result<usize>> {
+    /// Reads what has come; 0 is the end. The ring is asked to tell of more only when there is nothing now.
+    pub fn receive(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         if let Some(tls) = &mut self.tls {
             let mut socket = Borrowed {
                 stream: &mut self.stream,
@@ -51,13 +55,17 @@ impl Link {
             };
             return polled(tls.receive(buffer, &mut socket));
         }
-        if last {
+        loop {
             let read = (&*SockRef::from(&self.stream)).read(buffer);
             if !matches!(&read, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
                 return Poll::Ready(read);
             }
+            // A read of no octets waits without a buffer; it is ready when there is something, or an end.
+            match Pin::new(&mut self.stream).poll_read(context, &mut []) {
+                Poll::Ready(Ok(_)) => {}
+                ended => return ended,
+            }
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 
     /// Writes as much as there is room for.
@@ -82,6 +90,24 @@ impl Link {
                 context,
             });
         }
+    }
+}
+
+/// How often in a row an executor looks for itself before it lets the ring tell, and for how many reads then. One that
+/// only looked would never come to the end of its work, which is when those that wait in the ring are heard.
+const LOOKS: u32 = 256;
+const RESTS: u32 = 64;
+
+/// Whether a connection whose reply is awaited lets the others go first and then simply looks, or asks the ring to be told.
+/// On a busy executor the server has mostly answered by then, and a look that finds something is the cheaper.
+#[derive(Debug, Default)]
+pub struct Looks(u32);
+
+impl Looks {
+    /// Whether to look this time.
+    pub fn may_look(&mut self) -> bool {
+        self.0 = if self.0 + 1 < LOOKS + RESTS { self.0 + 1 } else { 0 };
+        self.0 < LOOKS
     }
 }
 

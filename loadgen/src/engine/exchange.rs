@@ -54,14 +54,17 @@ impl Engine {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         while slot.open {
-            let last = slot.dialogue.is_quitting();
-            match event.link.receive(event.context, &mut buffer, last) {
+            match event.link.receive(event.context, &mut buffer) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => self.disconnected(slot, event.index, "the server closed the connection".into()),
                 Poll::Ready(Ok(count)) => {
                     self.counts.receives += 1;
                     self.last_reply = event.now;
                     self.take_input(slot, buffer.get(..count).unwrap_or_default(), event);
+                    if count < buffer.len() && slot.open && !event.link.is_secured() && self.looks.may_look() {
+                        event.context.waker().wake_by_ref();
+                        break;
+                    }
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(error)) => self.disconnected(slot, event.index, error.to_string()),
