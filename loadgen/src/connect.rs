@@ -5,10 +5,9 @@
 //! the source.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use mio::net::TcpStream;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -55,6 +54,11 @@ impl Dialer {
             next: 0,
             manner,
         }
+    }
+
+    /// The server.
+    pub fn target(&self) -> SocketAddr {
+        self.target
     }
 
     /// Starts a connection; it is open when it is readable without an error.
@@ -105,7 +109,15 @@ impl Dialer {
         }
         match socket.connect(&self.target_address) {
             Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(error),
-            _ => Ok(TcpStream::from_std(socket.into())),
+            _ => {
+                // An acknowledgement waits for what is sent next and leaves in the same segment: with every reply
+                // acknowledged at once, as the kernel does at first, a connection has half as many segments again. Only
+                // on loopback, where connect has been answered by now: earlier it would delay the connection itself.
+                if self.target.ip().is_loopback() {
+                    let _ = rustix::net::sockopt::set_tcp_quickack(&socket, false);
+                }
+                Ok(socket.into())
+            }
         }
     }
 }

@@ -4,15 +4,18 @@
 //! segment); what to send next follows from the replies alone. Runs on the one thread of the load source, one value a
 //! connection.
 
+use std::hash::{BuildHasher, RandomState};
+
 use memchr::memmem;
 
+use crate::auth::Credentials;
 use crate::reply::{Malformed, ReplyReader};
 
-/// Most octets of the EHLO reply that are kept to look for extensions.
-const EHLO_MAX: usize = 4096;
+/// Most octets of a reply that are kept, of EHLO to look for extensions, of AUTH to answer it.
+const HEARD_MAX: usize = 4096;
 
 /// How the client behaves; the same for every connection of a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Manner {
     /// MAIL, RCPT and DATA leave in one write (RFC 2920), when the server offers it.
     pub pipelining: bool,
@@ -22,6 +25,16 @@ pub struct Manner {
     pub group: bool,
     /// BDAT in place of DATA (RFC 3030).
     pub bdat: bool,
+    /// Chunks of a content; 1 unless BDAT is used.
+    pub chunks: u32,
+    /// STARTTLS after the first EHLO (RFC 3207).
+    pub start_tls: bool,
+    /// AUTH after the last EHLO (RFC 4954).
+    pub auth: Option<Credentials>,
+    /// LHLO, and a final reply for each recipient (RFC 2033).
+    pub lmtp: bool,
+    /// MAIL with SMTPUTF8, which the server must offer (RFC 6531).
+    pub smtputf8: bool,
     /// Recipients of a message.
     pub recipients: u32,
 }
@@ -29,8 +42,12 @@ pub struct Manner {
 /// Something to write to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunk {
-    /// `EHLO name`.
+    /// What `spoken` gives: the PROXY header, or a line of AUTH.
+    Spoken,
+    /// `EHLO name`, or LHLO.
     Ehlo,
+    /// STARTTLS.
+    StartTls,
     /// MAIL, every RCPT and DATA (or BDAT with the content) in one.
     Envelope,
     /// MAIL alone.
@@ -39,8 +56,10 @@ pub enum Chunk {
     Rcpt(u32),
     /// DATA alone.
     Data,
-    /// The content and its end (or BDAT with the content).
+    /// The content and its end (or BDAT with the content, in all its chunks).
     Content,
+    /// BDAT with the chunk of this number alone, from 0.
+    Piece(u32),
     /// The content, its end, and the envelope of the next message.
     ContentAndEnvelope,
     /// The content, its end, and QUIT.
@@ -74,8 +93,8 @@ pub enum Ending {
     Shutdown,
     /// What came is not a reply of SMTP.
     Malformed,
-    /// BDAT was asked for and the server does not offer CHUNKING.
-    NoChunking,
+    /// The server does not offer, or refused, what was asked for.
+    Lacks(&'static str),
 }
 
 /// What follows from the octets received.
@@ -85,7 +104,9 @@ pub enum Step {
     More,
     /// Write this.
     Send(Chunk),
-    /// EHLO is accepted: call `begin` or `quit`.
+    /// Start TLS on the connection, then write EHLO.
+    StartTls,
+    /// EHLO is accepted, and AUTH if there is one: call `begin` or `quit`.
     Ready,
     /// The content is due and leads a group: call `group`.
     Group,
@@ -99,6 +120,9 @@ pub enum Step {
 enum Stage {
     Greeting,
     Ehlo,
+    StartTls,
+    /// The number of 334 replies so far.
+    Auth(u32),
     Between,
     Mail,
     Rcpt(u32),
@@ -122,11 +146,16 @@ enum Behind {
 pub struct Dialogue {
     stage: Stage,
     reader: ReplyReader,
-    ehlo: Vec<u8>,
+    /// The reply that is to be looked into.
+    heard: Vec<u8>,
+    spoken: Vec<u8>,
+    secured: bool,
     lockstep: bool,
     behind: Behind,
     refused: bool,
     recipients_accepted: u32,
+    /// Replies to the content, or its chunks, that have not come yet.
+    finals_due: u32,
 }
 
 impl Dialogue {
@@ -135,25 +164,42 @@ impl Dialogue {
         Self {
             stage: Stage::Greeting,
             reader: ReplyReader::default(),
-            ehlo: Vec::new(),
+            heard: Vec::new(),
+            spoken: Vec::new(),
+            secured: false,
             lockstep: true,
             behind: Behind::Nothing,
             refused: false,
             recipients_accepted: 0,
+            finals_due: 0,
         }
+    }
+
+    /// What `Chunk::Spoken` stands for.
+    pub fn spoken(&self) -> &[u8] {
+        &self.spoken
+    }
+
+    /// Something to say before the greeting.
+    pub fn speak_first(&mut self, octets: Vec<u8>) -> Chunk {
+        self.spoken = octets;
+        Chunk::Spoken
     }
 
     /// Back to the start for the next connection, keeping what was allocated.
     pub fn restart(&mut self) {
-        let ehlo = std::mem::take(&mut self.ehlo);
-        *self = Self { ehlo, ..Self::new() };
-        self.ehlo.clear();
+        let heard = std::mem::take(&mut self.heard);
+        *self = Self { heard, ..Self::new() };
+        self.heard.clear();
     }
 
     /// Messages begun and not finished: two while the envelope of the second is behind the content of the first.
     pub fn messages_under_way(&self) -> u64 {
-        let outside = matches!(self.stage, Stage::Greeting | Stage::Ehlo | Stage::Between | Stage::Quit);
-        u64::from(!outside) + u64::from(self.behind == Behind::Message)
+        let inside = matches!(
+            self.stage,
+            Stage::Mail | Stage::Rcpt(_) | Stage::Data | Stage::Content | Stage::Reset
+        );
+        u64::from(inside) + u64::from(self.behind == Behind::Message)
     }
 
     /// Whether what comes after the message that has just finished is written already.
@@ -164,6 +210,11 @@ impl Dialogue {
     /// Whether the greeting has not come yet.
     pub fn awaits_greeting(&self) -> bool {
         self.stage == Stage::Greeting
+    }
+
+    /// Whether it is between two messages.
+    pub fn is_between(&self) -> bool {
+        self.stage == Stage::Between
     }
 
     /// Whether only the end of the connection is awaited, so that its close is no loss.
@@ -216,8 +267,8 @@ impl Dialogue {
                 Ok(None) => rest.len(),
                 Err(Malformed) => return (input.len(), Step::Over(Ending::Malformed)),
             };
-            if self.stage == Stage::Ehlo && self.ehlo.len() + taken <= EHLO_MAX {
-                self.ehlo.extend_from_slice(rest.get(..taken).unwrap_or_default());
+            if matches!(self.stage, Stage::Ehlo | Stage::Auth(_)) && self.heard.len() + taken <= HEARD_MAX {
+                self.heard.extend_from_slice(rest.get(..taken).unwrap_or_default());
             }
             used += taken;
             if let Ok(Some((code, _))) = read {
@@ -241,6 +292,17 @@ impl Dialogue {
                 Step::Send(Chunk::Ehlo)
             }
             Stage::Ehlo if good => self.greeted(manner),
+            Stage::StartTls if good => {
+                self.secured = true;
+                self.stage = Stage::Ehlo;
+                Step::StartTls
+            }
+            Stage::StartTls => Step::Over(Ending::Lacks("STARTTLS")),
+            Stage::Auth(_) if good => {
+                self.stage = Stage::Between;
+                Step::Ready
+            }
+            Stage::Auth(number) => self.challenged(manner, number, code),
             Stage::Greeting | Stage::Ehlo => Step::Over(Ending::TurnedAway),
             Stage::Mail => {
                 self.refused |= !good;
@@ -252,7 +314,7 @@ impl Dialogue {
             }
             Stage::Rcpt(number) => self.recipient_answered(manner, number, good),
             Stage::Data if code == 354 => {
-                self.stage = Stage::Content;
+                self.expect_finals(manner);
                 if self.recipients_accepted == 0 {
                     Step::Send(Chunk::LoneDot)
                 } else if manner.group && !self.lockstep {
@@ -261,13 +323,9 @@ impl Dialogue {
                     Step::Send(Chunk::Content)
                 }
             }
-            Stage::Content if good => self.finish(),
-            Stage::Content if !manner.bdat => {
-                self.refused = true;
-                self.finish()
-            }
-            // DATA refused, or BDAT refused: whether the transaction is still open differs between servers.
-            Stage::Data | Stage::Content => self.reset(),
+            Stage::Content => self.content_answered(manner, good),
+            // Refused: whether the transaction is still open differs between servers.
+            Stage::Data => self.reset(),
             Stage::Reset => self.finish(),
             Stage::Quit => Step::Over(Ending::Quit),
             // A reply to nothing: the server and we no longer speak of the same command.
@@ -276,20 +334,84 @@ impl Dialogue {
     }
 
     fn greeted(&mut self, manner: &Manner) -> Step {
-        self.stage = Stage::Between;
-        self.ehlo.make_ascii_uppercase();
+        self.heard.make_ascii_uppercase();
         let offers = |keyword: &str| {
-            memmem::find_iter(&self.ehlo, keyword).any(|at| {
-                let before = at.checked_sub(4).and_then(|start| self.ehlo.get(start..at));
-                let after = self.ehlo.get(at + keyword.len());
+            memmem::find_iter(&self.heard, keyword).any(|at| {
+                let before = at.checked_sub(4).and_then(|start| self.heard.get(start..at));
+                let after = self.heard.get(at + keyword.len());
                 matches!(before, Some([b'2', b'5', b'0', b'-' | b' '])) && matches!(after, Some(b'\r' | b'\n' | b' '))
             })
         };
-        self.lockstep = !(manner.pipelining && offers("PIPELINING"));
-        if manner.bdat && !offers("CHUNKING") {
-            return Step::Over(Ending::NoChunking);
+        if manner.start_tls && !self.secured {
+            let offered = offers("STARTTLS");
+            self.heard.clear();
+            self.stage = Stage::StartTls;
+            return match offered {
+                true => Step::Send(Chunk::StartTls),
+                false => Step::Over(Ending::Lacks("STARTTLS")),
+            };
         }
-        Step::Ready
+        self.lockstep = !(manner.pipelining && offers("PIPELINING"));
+        for (wanted, keyword) in [(manner.bdat, "CHUNKING"), (manner.smtputf8, "SMTPUTF8")] {
+            if wanted && !offers(keyword) {
+                return Step::Over(Ending::Lacks(keyword));
+            }
+        }
+        self.heard.clear();
+        let Some(credentials) = &manner.auth else {
+            self.stage = Stage::Between;
+            return Step::Ready;
+        };
+        self.stage = Stage::Auth(0);
+        self.spoken = credentials.command().into_bytes();
+        Step::Send(Chunk::Spoken)
+    }
+
+    fn challenged(&mut self, manner: &Manner, number: u32, code: u16) -> Step {
+        // Keys of hashing are random, which is enough for a nonce of the client's.
+        let nonce = RandomState::new().hash_one(number);
+        let answer = manner.auth.as_ref().filter(|_| code == 334);
+        let answer = answer.and_then(|credentials| credentials.answer(number, &self.heard, nonce));
+        self.heard.clear();
+        let Some(answer) = answer else {
+            return Step::Over(Ending::Lacks("AUTH as asked for"));
+        };
+        self.stage = Stage::Auth(number + 1);
+        self.spoken = answer.into_bytes();
+        Step::Send(Chunk::Spoken)
+    }
+
+    fn expect_finals(&mut self, manner: &Manner) {
+        self.stage = Stage::Content;
+        let last = if manner.lmtp {
+            self.recipients_accepted.max(1)
+        } else {
+            1
+        };
+        self.finals_due = if manner.bdat {
+            manner.chunks.max(1) - 1 + last
+        } else {
+            last
+        };
+    }
+
+    fn content_answered(&mut self, manner: &Manner, good: bool) -> Step {
+        self.refused |= !good;
+        self.finals_due = self.finals_due.saturating_sub(1);
+        let answered = manner.chunks.max(1).saturating_sub(self.finals_due);
+        let next = manner.bdat && self.lockstep && !manner.lmtp && self.finals_due > 0;
+        if next && good {
+            return Step::Send(Chunk::Piece(answered));
+        }
+        if self.finals_due > 0 && !next {
+            return Step::More;
+        }
+        // After a BDAT that was refused, whether the transaction is still open differs between servers.
+        if self.refused && manner.bdat {
+            self.reset()
+        } else {
+            self.finish()
+        }
     }
 
     fn recipient_answered(&mut self, manner: &Manner, number: u32, good: bool) -> Step {
@@ -304,8 +426,10 @@ impl Dialogue {
             return self.reset();
         }
         if manner.bdat {
-            self.stage = Stage::Content;
-            return self.in_lockstep(Chunk::Content);
+            self.expect_finals(manner);
+            // Chunks one by one, unless there are replies to tell them from (RFC 2033).
+            let one = manner.chunks > 1 && !manner.lmtp;
+            return self.in_lockstep(if one { Chunk::Piece(0) } else { Chunk::Content });
         }
         self.stage = Stage::Data;
         self.in_lockstep(Chunk::Data)

@@ -1,20 +1,28 @@
-//! The connections of a run and what is done for each event of epoll.
+//! The connections of one executor and what is done when one of them can be read or written.
 //!
 //! Promises: on kept connections with pipelining a message costs two sends and two receives, in groups one of each;
-//! nothing is allocated a message; failures to connect are not retried without bound. One thread; the clock is read once an event.
+//! nothing is allocated a message but what glommio needs to wait; failures to connect are not retried without bound; the
+//! clock is read once an event. Lives on its executor; `places` calls it from a task for each connection.
 
-use std::io::{self, Read, Write};
+mod exchange;
+
+use std::collections::VecDeque;
+use std::net::TcpStream;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
-use mio::{Events, Interest, Poll, Token};
-
 use crate::connect::Dialer;
-use crate::dialogue::{Chunk, Ending, Manner, Outcome, Step};
-use crate::flags::LoadFlags;
-use crate::measure::{Counts, record};
+use crate::dialogue::Manner;
+use crate::identity::expect::{Fate, Fates};
+use crate::measure::Counts;
 use crate::message::Wire;
+use crate::plan::{Next, Plan};
+use crate::progress::Glance;
+use crate::proxy::Clients;
 use crate::slot::Slot;
+use crate::timeline::Timeline;
+use crate::tls::Terms;
+use crate::transport::Looks;
 
 /// Failures to get a connection greeted, one after the other, that end the run.
 const CONNECT_FAILURES_MAX: u32 = 100;
@@ -23,68 +31,172 @@ const UNGREETED_MAX: usize = 128;
 /// Octets read in one call: the replies to many messages.
 const RECEIVE_BUFFER: usize = 65_536;
 
-/// Longest time that passes as an empty poll; when more went by, another process had the core.
-const EMPTY_POLL_MAX: Duration = Duration::from_micros(50);
+/// What a place does next.
+#[derive(Debug)]
+pub enum Place {
+    /// Carry this connection.
+    Open(TcpStream),
+    /// Try again: no connection could be had.
+    Failed,
+    /// Nothing more is to be sent.
+    Done,
+}
 
-/// Everything but the connections.
+/// Everything of one executor but the sockets.
 #[derive(Debug)]
 pub struct Engine {
-    poll: Poll,
     wire: Wire,
     dialer: Dialer,
     manner: Manner,
     per_connection: u64,
+    plan: Plan,
     slots: Vec<Slot>,
     counts: Counts,
-    quota: Option<u64>,
-    begun: u64,
+    /// Of the whole run.
+    fates: Fates,
+    timeline: Timeline,
+    /// What was shown of windows that are closed.
+    shown: Glance,
+    answered: u64,
     stopping: bool,
-    to_open: Vec<usize>,
+    abandoned: bool,
     open: usize,
     ungreeted: usize,
+    /// Places that wait for others to be greeted before they connect.
+    crowd: VecDeque<usize>,
+    /// Places that wait for the time of a message, longest first.
+    parked: VecDeque<usize>,
+    /// So many of them may go on.
+    to_admit: usize,
     failures_in_a_row: u32,
+    /// There were too many: whoever waits is to hear of it.
+    given_up: bool,
     last_failure: String,
     last_reply: Instant,
     pipelining_denied: bool,
+    tls: Option<Terms>,
+    /// TLS begins with the connection, not with STARTTLS.
+    tls_first: bool,
+    clients: Option<Clients>,
+    connections_made: u64,
+    looks: Looks,
     buffer: Vec<u8>,
-    /// When the last turn began, if it was not to wait and there was nothing to do.
-    idle_since: Option<Instant>,
+    /// Who hands out messages at their times.
+    pacer: Option<Waker>,
+    /// Who waits for the quota to be met, for the last connection to close or for a reason to stop.
+    keeper: Option<Waker>,
 }
 
 impl Engine {
     /// An engine with nothing open yet.
-    pub fn new(dialer: Dialer, wire: Wire, manner: Manner, flags: &LoadFlags) -> io::Result<Self> {
-        Ok(Self {
-            poll: Poll::new()?,
+    pub fn new(
+        dialer: Dialer,
+        wire: Wire,
+        manner: Manner,
+        per_connection: u64,
+        connections: usize,
+        plan: Plan,
+        now: Instant,
+    ) -> Self {
+        Self {
             wire,
             dialer,
             manner,
-            per_connection: flags.per_connection.0,
-            slots: (0..flags.connections).map(Slot::new).collect(),
+            per_connection,
+            plan,
+            slots: (0..connections).map(|_| Slot::new(now)).collect(),
             counts: Counts::new(),
-            quota: flags.messages,
-            begun: 0,
+            fates: Fates::default(),
+            timeline: Timeline::new(now),
+            shown: Glance::default(),
+            answered: 0,
             stopping: false,
-            to_open: (0..flags.connections).rev().collect(),
+            abandoned: false,
             open: 0,
             ungreeted: 0,
+            crowd: VecDeque::new(),
+            parked: VecDeque::new(),
+            to_admit: 0,
             failures_in_a_row: 0,
+            given_up: false,
             last_failure: String::new(),
-            last_reply: Instant::now(),
+            last_reply: now,
             pipelining_denied: false,
+            tls: None,
+            tls_first: false,
+            clients: None,
+            connections_made: 0,
+            looks: Looks::default(),
             buffer: vec![0; RECEIVE_BUFFER],
-            idle_since: None,
-        })
+            pacer: None,
+            keeper: None,
+        }
+    }
+
+    /// Speaks TLS with these terms: from the start, or after STARTTLS where the manner says so.
+    pub fn with_tls(mut self, terms: Option<Terms>) -> Self {
+        self.tls_first = terms.is_some() && !self.manner.start_tls;
+        self.tls = terms;
+        self
+    }
+
+    /// Says in a PROXY header which client each connection comes from.
+    pub fn with_clients(mut self, clients: Option<Clients>) -> Self {
+        self.clients = clients;
+        self
+    }
+
+    /// Places for connections.
+    pub fn places(&self) -> usize {
+        self.slots.len()
     }
 
     /// What was counted since the last call.
     pub fn take_counts(&mut self) -> Counts {
+        self.shown.add(&self.counts.glance());
         std::mem::replace(&mut self.counts, Counts::new())
+    }
+
+    /// The whole run so far, in short.
+    pub fn glance(&self) -> Glance {
+        let mut glance = self.shown.clone();
+        glance.add(&self.counts.glance());
+        glance.connections = self.open as u64;
+        glance.latency = self.timeline.total().clone();
+        glance
+    }
+
+    /// The run second by second.
+    pub fn timeline(&self) -> Timeline {
+        self.timeline.clone()
+    }
+
+    /// What became of each message so far; what is under way may arrive or not.
+    pub fn fates(&self) -> Fates {
+        let mut fates = self.fates.clone();
+        let under_way = |slot: &&Slot| slot.open && slot.dialogue.messages_under_way() > 0;
+        for slot in self.slots.iter().filter(under_way) {
+            fates.note(slot.message.serial, Fate::Uncertain);
+        }
+        fates
     }
 
     /// Begins no more messages and opens no more connections; what is under way is finished.
     pub fn begin_no_more(&mut self) {
         self.stopping = true;
+        self.wake_all();
+    }
+
+    /// Closes every connection as it is.
+    pub fn abandon(&mut self) {
+        self.stopping = true;
+        self.abandoned = true;
+        self.wake_all();
+    }
+
+    fn wake_all(&mut self) {
+        self.slots.iter().for_each(Slot::wake);
+        self.pacer.take().into_iter().for_each(Waker::wake);
     }
 
     /// Connections open now.
@@ -92,13 +204,12 @@ impl Engine {
         self.open
     }
 
-    /// Messages begun and not answered.
-    pub fn messages_under_way(&self) -> u64 {
-        self.slots
-            .iter()
-            .filter(|slot| slot.stream.is_some())
-            .map(|slot| slot.dialogue.messages_under_way())
-            .sum()
+    /// Messages begun and not answered, and those whose time has come without one being begun.
+    pub fn messages_under_way(&self, now: Instant) -> u64 {
+        let open = self.slots.iter().filter(|slot| slot.open);
+        let assigned = self.slots.iter().filter(|slot| slot.assigned.is_some()).count() as u64;
+        let backlog = if self.stopping { 0 } else { self.plan.backlog(now) };
+        open.map(|slot| slot.dialogue.messages_under_way()).sum::<u64>() + assigned + backlog
     }
 
     /// Whether the server did not offer the PIPELINING that was asked for.
@@ -108,9 +219,7 @@ impl Engine {
 
     /// Whether as many messages as were asked for have an outcome.
     pub fn quota_met(&self) -> bool {
-        let counts = &self.counts;
-        self.quota
-            .is_some_and(|quota| counts.accepted + counts.refused + counts.lost >= quota)
+        self.plan.quota().is_some_and(|quota| self.answered >= quota)
     }
 
     /// Why it makes no sense to go on.
@@ -121,71 +230,133 @@ impl Engine {
                 "{CONNECT_FAILURES_MAX} connections in a row failed, the last one: {last}"
             ));
         }
-        if now.saturating_duration_since(self.last_reply) < timeout {
-            return None;
-        }
-        Some(format!(
-            "no reply for {timeout:?} on any of {} open connections",
-            self.open
-        ))
+        // Silence is no fault of the server's while nothing is asked of it.
+        let silent = now.saturating_duration_since(self.last_reply) >= timeout;
+        let asked = self.ungreeted > 0 || self.messages_under_way(now) > 0 || !self.plan.is_open();
+        (silent && asked).then(|| format!("no reply for {timeout:?} on any of {} open connections", self.open))
     }
 
-    /// Opens what is to be opened and takes one batch of events, waiting for it no longer than `wait`.
-    pub fn turn(&mut self, events: &mut Events, now: Instant, wait: Duration) -> io::Result<()> {
-        if let Some(since) = self.idle_since.take() {
-            self.counts.idle += now.saturating_duration_since(since).min(EMPTY_POLL_MAX);
-        }
-        let mut slots = std::mem::take(&mut self.slots);
-        let open_before = self.open;
-        self.open_what_is_closed(&mut slots, now);
-        self.counts.polls += 1;
-        let polled = match self.poll.poll(events, Some(wait)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            polled => polled,
+    /// Whether the keeper of the run has something to look at; wakes it when it has.
+    pub fn poll_news(&mut self, context: &Context<'_>) -> Poll<()> {
+        let failed = self.failures_in_a_row >= CONNECT_FAILURES_MAX;
+        let over = if self.stopping {
+            self.open == 0
+        } else {
+            self.quota_met()
         };
-        if polled.is_ok() {
-            if events.is_empty() {
-                self.counts.empty_polls += 1;
-                self.idle_since = (wait.is_zero() && self.open == open_before).then_some(now);
-            }
-            for event in events.iter() {
-                if let Some(slot) = slots.get_mut(event.token().0) {
-                    self.take_event(slot, event);
+        if failed || over {
+            return Poll::Ready(());
+        }
+        self.keeper = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn news(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.wake();
+        }
+    }
+
+    /// Gives messages whose time has come to places that wait for one; when to call again. Pending while none waits;
+    /// nothing when there will be no more.
+    pub fn poll_release(&mut self, context: &Context<'_>) -> Poll<Option<Instant>> {
+        let now = Instant::now();
+        while !self.stopping && self.plan.has_more() {
+            let Some(&index) = self.parked.front() else {
+                self.pacer = Some(context.waker().clone());
+                return Poll::Pending;
+            };
+            match self.plan.next(now) {
+                Next::Message(due) => {
+                    self.parked.pop_front();
+                    let Some(slot) = self.slots.get_mut(index) else {
+                        continue;
+                    };
+                    slot.parked = false;
+                    slot.assigned = Some(due);
+                    slot.wake();
                 }
+                Next::Wait(at) => return Poll::Ready(Some(at)),
+                Next::Nothing => break,
             }
         }
-        self.slots = slots;
-        polled
+        // They have nothing to wait for: let them quit.
+        for index in std::mem::take(&mut self.parked) {
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.parked = false;
+                slot.wake();
+            }
+        }
+        Poll::Ready(None)
     }
 
-    fn may_begin(&self) -> bool {
-        !self.stopping && self.quota.is_none_or(|quota| self.begun < quota)
+    fn park(&mut self, index: usize) {
+        self.parked.push_back(index);
+        if let Some(pacer) = self.pacer.take() {
+            pacer.wake();
+        }
     }
 
-    fn open_what_is_closed(&mut self, slots: &mut [Slot], now: Instant) {
-        while self.ungreeted < UNGREETED_MAX && self.failures_in_a_row < CONNECT_FAILURES_MAX && self.may_begin() {
-            let Some(index) = self.to_open.pop() else { return };
-            let Some(slot) = slots.get_mut(index) else { return };
-            slot.opened = now;
-            slot.dialogue.restart();
-            (slot.begun, slot.unwritten, slot.waits_for_room) = (0, None, false);
-            let opened = self.dialer.open().and_then(|mut stream| {
-                self.poll
-                    .registry()
-                    .register(&mut stream, Token(index), Interest::READABLE)?;
-                Ok(stream)
-            });
-            match opened {
-                Ok(stream) => {
-                    slot.stream = Some(stream);
-                    self.open += 1;
-                    self.ungreeted += 1;
+    /// Opens a connection for a place when it is time.
+    pub fn poll_place(&mut self, index: usize, context: &Context<'_>) -> Poll<Place> {
+        let now = Instant::now();
+        let Some(slot) = self.slots.get_mut(index) else {
+            return Poll::Ready(Place::Done);
+        };
+        slot.attend(context.waker());
+        let begins = slot.assigned.is_some() || (!self.stopping && self.plan.has_more());
+        if self.abandoned || !begins || self.failures_in_a_row >= CONNECT_FAILURES_MAX {
+            return Poll::Ready(Place::Done);
+        }
+        // In an open loop a connection of few messages is made when there is one to send.
+        if self.plan.is_open() && self.per_connection > 0 && slot.assigned.is_none() {
+            if slot.parked {
+                return Poll::Pending;
+            }
+            match self.plan.next(now) {
+                Next::Message(due) => slot.assigned = Some(due),
+                Next::Wait(_) => {
+                    slot.parked = true;
+                    self.park(index);
+                    return Poll::Pending;
                 }
-                Err(error) => {
-                    self.counts.connect_failures += 1;
-                    self.failed(error.to_string());
-                    self.to_open.push(index);
+                Next::Nothing => return Poll::Ready(Place::Done),
+            }
+        }
+        if self.ungreeted >= UNGREETED_MAX {
+            if !self.crowd.contains(&index) {
+                self.crowd.push_back(index);
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready(self.dial(index, now))
+    }
+
+    fn dial(&mut self, index: usize, now: Instant) -> Place {
+        let Some(slot) = self.slots.get_mut(index) else {
+            return Place::Done;
+        };
+        slot.opened = now;
+        slot.dialogue.restart();
+        (slot.begun, slot.unwritten) = (0, None);
+        match self.dialer.open() {
+            Ok(socket) => {
+                if let Some(clients) = &self.clients {
+                    let header = clients.header(self.connections_made, self.dialer.target());
+                    slot.unwritten = Some((slot.dialogue.speak_first(header), 0));
                 }
+                self.connections_made += 1;
+                (slot.tls_due, slot.tls_began) = (self.tls_first, None);
+                slot.open = true;
+                self.open += 1;
+                self.ungreeted += 1;
+                Place::Open(socket)
+            }
+            Err(error) => {
+                self.counts.connect_failures += 1;
+                self.failed(error.to_string());
+                self.settle();
+                Place::Failed
             }
         }
     }
@@ -193,203 +364,26 @@ impl Engine {
     fn failed(&mut self, why: String) {
         self.failures_in_a_row += 1;
         self.last_failure = why;
+        self.given_up = self.failures_in_a_row >= CONNECT_FAILURES_MAX;
     }
 
-    fn take_event(&mut self, slot: &mut Slot, event: &Event) {
-        let now = Instant::now();
-        if let Some((chunk, written)) = slot.unwritten
-            && event.is_writable()
-        {
-            self.write(slot, chunk, written, now);
-        }
-        // Edge-triggered: a read that does not fill the buffer has emptied the socket, and what comes later makes a
-        // new event; only an end of file that came with the data would go unseen.
-        let ends = event.is_read_closed() || event.is_error();
-        while slot.stream.is_some() {
-            let Some(stream) = &mut slot.stream else { return };
-            self.counts.receives += 1;
-            match stream.read(&mut self.buffer) {
-                Ok(0) => return self.disconnected(slot, "the server closed the connection".into()),
-                Ok(count) => {
-                    self.last_reply = now;
-                    self.take_input(slot, count, now);
-                    if count < self.buffer.len() && !ends {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.disconnected(slot, error.to_string()),
+    /// Wakes whoever has to hear of what happened; to be called when the slots are in their place.
+    fn settle(&mut self) {
+        while self.to_admit > 0 {
+            self.to_admit -= 1;
+            if let Some(slot) = self.crowd.pop_front().and_then(|index| self.slots.get(index)) {
+                slot.wake();
             }
         }
-    }
-
-    fn take_input(&mut self, slot: &mut Slot, count: usize, now: Instant) {
-        let mut at = 0;
-        while at < count && slot.stream.is_some() {
-            let input = self.buffer.get(at..count).unwrap_or_default();
-            let (used, step) = slot
-                .dialogue
-                .receive(&self.manner, input, |code| self.counts.reply(code));
-            at += used;
-            match step {
-                Step::More => {}
-                Step::Send(chunk) => {
-                    if chunk == Chunk::Ehlo {
-                        self.ungreeted = self.ungreeted.saturating_sub(1);
-                        self.counts.connections += 1;
-                        record(&mut self.counts.greeting, now.saturating_duration_since(slot.opened));
-                    }
-                    self.write(slot, chunk, 0, now);
-                }
-                Step::Ready => {
-                    self.failures_in_a_row = 0;
-                    self.pipelining_denied |= slot.dialogue.pipelining_denied(&self.manner);
-                    self.next_message(slot, now);
-                }
-                Step::Group => self.group(slot, now),
-                Step::Finished(outcome) => self.finished(slot, outcome, now),
-                Step::Over(ending) => self.over(slot, ending),
-            }
+        if std::mem::take(&mut self.given_up) {
+            self.wake_all();
+            self.news();
         }
     }
 
-    fn finished(&mut self, slot: &mut Slot, outcome: Outcome, now: Instant) {
-        match outcome {
-            Outcome::Accepted => {
-                self.counts.accepted += 1;
-                record(
-                    &mut self.counts.final_reply,
-                    now.saturating_duration_since(slot.content_ended),
-                );
-                record(
-                    &mut self.counts.transaction,
-                    now.saturating_duration_since(slot.message_began),
-                );
-            }
-            Outcome::Refused => self.counts.refused += 1,
-        }
-        let in_content = |(chunk, written)| self.wire.content_end(chunk).is_some_and(|end| written < end);
-        if slot.unwritten.is_some_and(in_content) {
-            // Refused in the middle of its content: what is still to be written would be read as commands.
-            self.counts.lost += slot.dialogue.messages_under_way();
-            return self.close_connection(slot);
-        }
-        if slot.dialogue.follows_already() {
-            (slot.serial, slot.message_began) = slot.next;
-            return;
-        }
-        self.next_message(slot, now);
-    }
-
-    /// The number of the next message of this connection, if it is to have another.
-    fn claim_message(&mut self, slot: &mut Slot) -> Option<u64> {
-        let full = self.per_connection > 0 && slot.begun >= self.per_connection;
-        if full || !self.may_begin() {
-            return None;
-        }
-        let serial = self.begun;
-        slot.begun += 1;
-        self.begun += 1;
-        Some(serial)
-    }
-
-    fn group(&mut self, slot: &mut Slot, now: Instant) {
-        let next = self.claim_message(slot);
-        slot.next = (next.unwrap_or(slot.serial), now);
-        let chunk = slot.dialogue.group(next.is_some());
-        self.write(slot, chunk, 0, now);
-    }
-
-    fn next_message(&mut self, slot: &mut Slot, now: Instant) {
-        let chunk = match self.claim_message(slot) {
-            Some(serial) => {
-                (slot.serial, slot.message_began) = (serial, now);
-                slot.dialogue.begin()
-            }
-            None => slot.dialogue.quit(),
-        };
-        self.write(slot, chunk, 0, now);
-    }
-
-    fn over(&mut self, slot: &mut Slot, ending: Ending) {
-        let lost = slot.dialogue.messages_under_way();
-        match ending {
-            Ending::Quit => {}
-            Ending::TurnedAway => {
-                self.counts.turned_away += 1;
-                self.failed("the server refused the greeting or EHLO".into());
-            }
-            Ending::NoChunking => {
-                self.counts.turned_away += 1;
-                self.failed("the server does not offer CHUNKING, which --bdat needs".into());
-            }
-            Ending::Shutdown => self.counts.lost += lost,
-            Ending::Malformed => {
-                self.counts.lost += lost;
-                self.counts.malformed += 1;
-                self.failed("the server sent something that is no SMTP reply".into());
-            }
-        }
-        self.close_connection(slot);
-    }
-
-    /// The connection ended without the server saying so in a reply.
-    fn disconnected(&mut self, slot: &mut Slot, why: String) {
-        let lost = slot.dialogue.messages_under_way();
-        if lost > 0 {
-            self.counts.lost += lost;
-        } else if !slot.dialogue.is_quitting() {
-            self.counts.connect_failures += 1;
-            self.failed(why);
-        }
-        self.close_connection(slot);
-    }
-
-    fn close_connection(&mut self, slot: &mut Slot) {
-        // Closing takes the socket out of the epoll set: no call to deregister is needed.
-        if slot.stream.take().is_some() {
-            self.open -= 1;
-            self.to_open.push(slot.index);
-        }
-        if slot.dialogue.awaits_greeting() {
-            self.ungreeted = self.ungreeted.saturating_sub(1);
-        }
-        slot.unwritten = None;
-    }
-
-    fn write(&mut self, slot: &mut Slot, chunk: Chunk, written: usize, now: Instant) {
-        let Some(stream) = &mut slot.stream else { return };
-        let content_end = self.wire.content_end(chunk).filter(|end| *end > written);
-        let octets = self.wire.octets(chunk, slot.serial);
-        let mut rest = octets.get(written..).unwrap_or_default();
-        slot.unwritten = None;
-        while !rest.is_empty() {
-            self.counts.sends += 1;
-            match stream.write(rest) {
-                Ok(count) => {
-                    rest = rest.get(count..).unwrap_or_default();
-                    if content_end.is_some_and(|end| octets.len() - rest.len() >= end) {
-                        slot.content_ended = now;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    slot.unwritten = Some((chunk, octets.len() - rest.len()));
-                    if slot.waits_for_room {
-                        return;
-                    }
-                    // Asked for once a connection and only when needed: every send makes room, and each would be an event.
-                    slot.waits_for_room = true;
-                    let both = Interest::READABLE | Interest::WRITABLE;
-                    if let Err(error) = self.poll.registry().reregister(stream, Token(slot.index), both) {
-                        self.disconnected(slot, error.to_string());
-                    }
-                    return;
-                }
-                // The server may have said why before it closed: let the read find out.
-                Err(_) => return,
-            }
-        }
+    /// One fewer waits for its greeting.
+    fn greeted(&mut self) {
+        self.ungreeted = self.ungreeted.saturating_sub(1);
+        self.to_admit += 1;
     }
 }

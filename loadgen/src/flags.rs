@@ -9,16 +9,27 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustix::thread::{CpuSet, sched_getaffinity};
 
+pub use self::protocol::{ProtocolFlags, Security};
+use crate::abuse::Kind;
+use crate::compare::CompareFlags;
 use crate::connect;
+use crate::message::size::Sizes;
+use crate::sink::flags::SinkFlags;
+use crate::threshold::Threshold;
+use crate::verify::VerifyFlags;
+
+mod protocol;
 
 /// Most source addresses that a range may name.
 const SOURCES_MAX: u32 = 65_536;
 
 /// Measures SMTP servers: sends messages as fast as the server takes them and says what that cost both sides.
 ///
-/// A closed loop: each connection sends its next message when the last one is answered. One thread, epoll. The latency of a
-/// closed loop is that of a server kept busy by --connections clients; it says nothing about a server at a given rate.
+/// Without --rate a closed loop: each connection sends its next message when the last one is answered. Its latency is that
+/// of a server kept busy by --connections clients and says nothing about a server at a given rate. With --rate an open
+/// loop: latency counts from the planned time of each message.
 ///
 /// Only 127.0.0.0/8 and [::1] are taken as targets unless --target-is-mine is given.
 ///
@@ -37,8 +48,12 @@ pub struct Cli {
 /// Subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Runs the same load against two servers in turns (A B B A ...) and prints both, medians and ratios.
-    Versus(VersusFlags),
+    /// Runs the same load against two or more servers in turns (A B B A ...) and prints all of them, medians and ratios.
+    #[command(alias = "versus")]
+    Bench(Box<BenchFlags>),
+    Sink(Box<SinkFlags>),
+    Verify(VerifyFlags),
+    Compare(CompareFlags),
 }
 
 /// A run against one server.
@@ -54,19 +69,32 @@ pub struct RunFlags {
     /// is greeted. With --pid also resident memory and CPU time of the server. Sends no message.
     #[arg(long, value_name = "N", conflicts_with_all = ["messages", "connections"])]
     pub idle: Option<usize>,
+    /// Sends no message: --connections clients that misbehave, each kind in turn, over and over for --duration, while good
+    /// clients see how soon they are greeted. half-closed: ends its sending within a command. reset: RST in the content.
+    /// garbage: octets that are no command. deaf: never reads. slow: an octet a second.
+    #[arg(long, value_name = "KIND,...", value_enum, value_delimiter = ',', conflicts_with_all = ["messages", "idle"])]
+    pub abuse: Vec<Kind>,
+    /// Takes the flags of a file, or of a scenario that is built in; flags beside it go before it. `--scenario list` names
+    /// them.
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub scenario: Option<String>,
     #[command(flatten)]
     pub load: LoadFlags,
 }
 
-/// Two servers under the same load.
+/// Servers under the same load.
 #[derive(Debug, Args)]
-pub struct VersusFlags {
-    /// First server: NAME=IP:PORT or NAME=IP:PORT=PID; PID may be several, separated by commas.
+pub struct BenchFlags {
+    /// The server that the others are compared with: NAME=IP:PORT or NAME=IP:PORT=PID; PID may be several, separated by
+    /// commas. Ratios are to the last of --a, --b and SERVER.
     #[arg(long, value_name = "NAME=ADDR=PID")]
-    pub a: Contender,
-    /// Second server, likewise. Ratios are a to b.
+    pub a: Option<Contender>,
+    /// Another one, likewise.
     #[arg(long, value_name = "NAME=ADDR=PID")]
-    pub b: Contender,
+    pub b: Option<Contender>,
+    /// The servers, where --a and --b are not used: two or more.
+    #[arg(value_name = "NAME=ADDR=PID")]
+    pub servers: Vec<Contender>,
     /// How often each is run.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
@@ -89,9 +117,24 @@ pub struct LoadFlags {
     /// Load before measuring, not part of the figures. Not used with --messages.
     #[arg(long, default_value = "1s", value_parser = duration)]
     pub warm_up: Duration,
-    /// Octets of a message's content: header of some 600 octets and a body that looks like base64.
-    #[arg(long, default_value_t = 4096, value_parser = at_least_one)]
-    pub size: usize,
+    /// Open loop: sends so many messages a second, each at a time fixed beforehand, whatever became of those before it.
+    /// Latency is then told from the planned time too, so that a stall of the server counts for every message that it
+    /// delayed. A message whose time has come while all connections are busy waits for the first that is free. Without
+    /// it a closed loop: each connection sends its next message when the last one is answered.
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// The rate rises from nothing to --rate within this time; in a closed loop connections are added one by one within
+    /// it. Part of the warm-up or the measured time, so take a longer --warm-up to leave it out.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    pub ramp: Duration,
+    /// Octets of a message's content, a header of some 600 octets and a body that looks like base64: 4096 or 4k;
+    /// 1k..64k (uniform); lognormal(20k,1.2) (median, deviation of the logarithm); exp(20k) (mean); or mix, a day of an MX.
+    #[arg(long, value_name = "SIZE", default_value = "4096")]
+    pub size: Sizes,
+    /// Sends the messages of a folder of .eml files, a Maildir or an mbox, in turn, in place of generated ones. Line ends
+    /// become CRLF, an identity is put on top. Octets above 127 are announced with BODY=8BITMIME.
+    #[arg(long, value_name = "PATH", conflicts_with = "size")]
+    pub corpus: Option<PathBuf>,
     /// Messages on a connection before QUIT and a new one; "endless" or 0 keeps the connections, 1 makes one for each
     /// message.
     #[arg(long, value_name = "N|endless", default_value = "endless")]
@@ -106,14 +149,17 @@ pub struct LoadFlags {
     /// of MAIL and RCPT.
     #[arg(long, value_enum, default_value_t = Pipelining::On)]
     pub pipelining: Pipelining,
-    /// Never sleeps: asks epoll again at once when there is nothing to do, so that the server need not wake the
-    /// generator, which costs the server an interrupt to another core. Takes a core of its own, give it one with
-    /// --core; the generator's CPU time is then told without that of polls that found nothing.
-    #[arg(long)]
+    /// Never sleeps: looks again at once when there is nothing to do, so that the server need not wake the generator,
+    /// which costs the server an interrupt to another core. Needs a core of its own, named with --core; the generator's
+    /// CPU time is then told without that in which there was nothing to do.
+    #[arg(long, requires = "core")]
     pub busy_poll: bool,
-    /// BDAT in place of DATA, the content as one chunk; the server must offer CHUNKING.
+    /// BDAT in place of DATA; the server must offer CHUNKING (RFC 3030).
     #[arg(long)]
     pub bdat: bool,
+    /// Chunks of a content with --bdat, all as long as each other.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "bdat", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub bdat_chunks: u32,
     /// Sender.
     #[arg(long, value_name = "ADDRESS", default_value = "sender@example.org", value_parser = address)]
     pub from: String,
@@ -135,15 +181,38 @@ pub struct LoadFlags {
     /// and reno no difference was found on loopback with messages of 4 KB.
     #[arg(long, value_name = "NAME")]
     pub congestion: Option<String>,
+    #[command(flatten)]
+    pub protocol: ProtocolFlags,
     /// Longest time without any reply from the server before the run is given up.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
-    /// Pins the generator to this core.
-    #[arg(long, value_name = "CORE")]
-    pub core: Option<usize>,
+    /// Executors that send, a thread each; connections, rate and messages are shared out among them. Default: as many as
+    /// --core names, or one.
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub cores: Option<usize>,
+    /// Pins the executors to these cores, one each: 1, 0,2 or 0-3.
+    #[arg(long, value_name = "CORE[-CORE],...")]
+    pub core: Option<Cores>,
     /// Writes the figures as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Writes a page with plots: one file that needs nothing else.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Writes the latencies of every stage as an HdrHistogram log (V2), in nanoseconds, tagged by stage.
+    #[arg(long, value_name = "FILE")]
+    pub hdr: Option<PathBuf>,
+    /// Exit status 1 when this holds at the end; may be repeated: p99>20ms (of the final reply; from the planned time in an
+    /// open loop), STAGE:p99>20ms, rate<1000, failures>0, failures>0.1%, server-cpu>50us. Figures are mean, p50, p75, p90,
+    /// p95, p99, p99.9, p99.99 and max.
+    #[arg(long, value_name = "FIGURE>LIMIT")]
+    pub fail_if: Vec<Threshold>,
+    /// Shows nothing while it runs.
+    #[arg(long)]
+    pub silent: bool,
+    /// Writes what became of each message of the whole run, for `loadgen sink --expect` and `loadgen verify`.
+    #[arg(long, value_name = "FILE")]
+    pub expect: Option<PathBuf>,
     /// The target is not on this machine and I may load it.
     #[arg(long)]
     pub target_is_mine: bool,
@@ -153,12 +222,25 @@ impl LoadFlags {
     /// What of the load shapes the figures, to be kept with them.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
-            "connections": self.connections, "messages": self.messages, "size": self.size,
+            "connections": self.connections, "messages": self.messages, "size": self.size.to_string(), "corpus": self.corpus,
             "seconds": self.duration.as_secs_f64(), "per_connection": self.per_connection.0,
             "recipients": self.recipients, "pipelining": format!("{:?}", self.pipelining).to_lowercase(),
-            "busy_poll": self.busy_poll, "bdat": self.bdat,
-            "rst": self.rst == Switch::On, "congestion": self.congestion, "core": self.core,
+            "busy_poll": self.busy_poll, "bdat_chunks": self.bdat.then_some(self.bdat_chunks), "protocol": self.protocol.to_json(),
+            "rst": self.rst == Switch::On, "congestion": self.congestion, "rate": self.rate,
+            "ramp_seconds": self.ramp.as_secs_f64(), "executors": self.placements().map_or(0, |cores| cores.len()),
         })
+    }
+
+    /// Why these flags do not go together, where clap cannot tell.
+    pub fn check(&self) -> Result<(), String> {
+        let letters = self.to.iter().chain([&self.from, &self.ehlo]);
+        match letters
+            .into_iter()
+            .find(|text| !text.is_ascii() && !self.protocol.smtputf8)
+        {
+            Some(text) => Err(format!("{text}: letters beyond ASCII need --smtputf8")),
+            None => Ok(()),
+        }
     }
 
     /// Socket options of every connection.
@@ -177,6 +259,25 @@ impl LoadFlags {
         Err(format!(
             "{target} is not on this machine (127.0.0.0/8 or [::1]); --target-is-mine says that you may load it"
         ))
+    }
+
+    /// The core of each executor; none for one that goes where the kernel likes.
+    pub fn placements(&self) -> Result<Vec<Option<usize>>, String> {
+        let named = self.core.as_ref().map_or(&[][..], |Cores(cores)| cores.as_slice());
+        let executors = self.cores.unwrap_or(named.len().max(1)).min(self.connections);
+        let allowed = sched_getaffinity(None).map_err(|error| format!("the cores of this process: {error}"))?;
+        for &core in named {
+            if core >= CpuSet::MAX_CPU || !allowed.is_set(core) {
+                return Err(format!("--core {core}: there is no such core for this process"));
+            }
+        }
+        match named.len() {
+            0 => Ok(vec![None; executors]),
+            cores if cores >= executors => Ok(named.iter().copied().take(executors).map(Some).collect()),
+            cores => Err(format!(
+                "--cores {executors} executors need as many cores, and --core names {cores}"
+            )),
+        }
     }
 
     /// Local addresses to connect from; empty leaves the choice to the kernel.
@@ -226,6 +327,29 @@ impl FromStr for PerConnection {
                 .map(Self)
                 .map_err(|_| "expected a number or \"endless\"".into()),
         }
+    }
+}
+
+/// Cores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cores(pub Vec<usize>);
+
+impl FromStr for Cores {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| match text.trim().parse::<usize>() {
+            Ok(core) if core < CpuSet::MAX_CPU => Ok(core),
+            _ => Err(format!("\"{text}\" is no core")),
+        };
+        let mut cores = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            cores.extend(number(first)?..=number(last)?);
+        }
+        if cores.is_empty() {
+            return Err(format!("\"{text}\" names no core"));
+        }
+        Ok(Self(cores))
     }
 }
 
@@ -302,8 +426,15 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (1e-3..=1e9).contains(&rate) => Ok(rate),
+        _ => Err("expected messages a second, from 0.001 to 1000000000".into()),
+    }
+}
+
 /// `500ms`, `10s`, `2m`, or seconds without a unit; a day at most.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor = match unit {
@@ -322,10 +453,11 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Text that goes into a command: no spaces, no controls, nothing that could end the line or the path.
 fn address(text: &str) -> Result<String, String> {
-    if text.len() <= 254 && text.chars().all(|c| c.is_ascii_graphic() && c != '<' && c != '>') {
+    let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != '<' && c != '>';
+    if text.len() <= 254 && text.chars().all(fits) {
         return Ok(text.into());
     }
-    Err("expected printable ASCII without spaces and angle brackets".into())
+    Err("expected an address without spaces and angle brackets".into())
 }
 
 #[cfg(test)]

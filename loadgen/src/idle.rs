@@ -173,7 +173,8 @@ impl Crowd {
 
     fn open(&mut self) {
         let token = Token(self.quiet.len());
-        let stream = self.dialer.open().and_then(|mut stream| {
+        let stream = self.dialer.open().and_then(|stream| {
+            let mut stream = TcpStream::from_std(stream);
             self.poll.registry().register(&mut stream, token, Interest::READABLE)?;
             Ok(stream)
         });

@@ -10,6 +10,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::progress::Glance;
+
 /// Longest latency told apart, in nanoseconds; longer ones count as this.
 const LATENCY_MAX: u64 = 600_000_000_000;
 /// USER_HZ, which Linux fixes at 100 for /proc on every common architecture.
@@ -34,20 +36,30 @@ pub struct Counts {
     pub turned_away: u64,
     /// Connections that ended with something that is no SMTP reply.
     pub malformed: u64,
-    /// Calls of send, recv and epoll_wait.
+    /// Calls of send.
     pub sends: u64,
+    /// Calls of recv that found something.
     pub receives: u64,
-    pub polls: u64,
-    /// Polls that found nothing.
-    pub empty_polls: u64,
-    /// Time spent in them when they do not wait.
-    pub idle: Duration,
+    /// How often a connection's task was woken.
+    pub wakes: u64,
     /// From connect to the greeting, nanoseconds.
     pub greeting: Histogram<u64>,
     /// From the last octet of the content to the final reply, nanoseconds.
     pub final_reply: Histogram<u64>,
     /// From the first command of a message to its final reply, nanoseconds.
     pub transaction: Histogram<u64>,
+    /// Open loop only: from the planned time of a message to its final reply, nanoseconds.
+    pub from_plan: Histogram<u64>,
+    /// Open loop only: from the planned time of a message to its first command, nanoseconds.
+    pub begun_late: Histogram<u64>,
+    /// From EHLO to its reply, nanoseconds; of every EHLO.
+    pub ehlo: Histogram<u64>,
+    /// From STARTTLS, or from connect where TLS comes first, to the end of the handshake, nanoseconds.
+    pub tls: Histogram<u64>,
+    /// From MAIL to the reply that asks for the content (DATA only), nanoseconds.
+    pub envelope: Histogram<u64>,
+    /// From the first octet of a content that did not leave at once to its last, nanoseconds.
+    pub content: Histogram<u64>,
     replies: Vec<u64>,
 }
 
@@ -65,12 +77,16 @@ impl Counts {
             malformed: 0,
             sends: 0,
             receives: 0,
-            polls: 0,
-            empty_polls: 0,
-            idle: Duration::ZERO,
+            wakes: 0,
             greeting: latencies(),
             final_reply: latencies(),
             transaction: latencies(),
+            from_plan: latencies(),
+            begun_late: latencies(),
+            ehlo: latencies(),
+            tls: latencies(),
+            envelope: latencies(),
+            content: latencies(),
             replies: vec![0; 1000],
         }
     }
@@ -79,6 +95,95 @@ impl Counts {
     pub fn reply(&mut self, code: u16) {
         if let Some(count) = self.replies.get_mut(usize::from(code)) {
             *count += 1;
+        }
+    }
+
+    /// Adds what another executor counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            accepted,
+            refused,
+            lost,
+            unanswered,
+            connections,
+            connect_failures,
+            turned_away,
+            malformed,
+            sends,
+            receives,
+            wakes,
+            greeting,
+            final_reply,
+            transaction,
+            from_plan,
+            begun_late,
+            ehlo,
+            tls,
+            envelope,
+            content,
+            replies,
+        } = self;
+        for (sum, more) in [
+            (accepted, other.accepted),
+            (refused, other.refused),
+            (lost, other.lost),
+            (unanswered, other.unanswered),
+            (connections, other.connections),
+            (connect_failures, other.connect_failures),
+            (turned_away, other.turned_away),
+            (malformed, other.malformed),
+            (sends, other.sends),
+            (receives, other.receives),
+            (wakes, other.wakes),
+        ] {
+            *sum += more;
+        }
+        for (sum, more) in [
+            (greeting, &other.greeting),
+            (final_reply, &other.final_reply),
+            (transaction, &other.transaction),
+            (from_plan, &other.from_plan),
+            (begun_late, &other.begun_late),
+            (ehlo, &other.ehlo),
+            (tls, &other.tls),
+            (envelope, &other.envelope),
+            (content, &other.content),
+        ] {
+            // Their bounds are the same, so nothing is left out.
+            let _ = sum.add(more);
+        }
+        for (sum, more) in replies.iter_mut().zip(&other.replies) {
+            *sum += more;
+        }
+    }
+
+    /// Every stage that is measured, by the name that figures have for it.
+    pub fn stages(&self) -> [(&'static str, &Histogram<u64>); 9] {
+        [
+            ("greeting", &self.greeting),
+            ("ehlo", &self.ehlo),
+            ("tls", &self.tls),
+            ("envelope", &self.envelope),
+            ("content", &self.content),
+            ("final_reply", &self.final_reply),
+            ("transaction", &self.transaction),
+            ("from_plan", &self.from_plan),
+            ("begun_late", &self.begun_late),
+        ]
+    }
+
+    /// What of it is shown while the run lasts.
+    pub fn glance(&self) -> Glance {
+        Glance {
+            accepted: self.accepted,
+            refused: self.refused,
+            lost: self.lost + self.connect_failures + self.turned_away + self.malformed,
+            errors: self
+                .replies()
+                .filter(|(code, _)| *code >= 400)
+                .map(|(code, count)| (code as u16, count))
+                .collect(),
+            ..Glance::default()
         }
     }
 
@@ -105,7 +210,16 @@ pub fn record(histogram: &mut Histogram<u64>, latency: Duration) {
 
 /// CPU time that this thread has used.
 pub fn own_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    cpu(ClockId::ThreadCPUTime)
+}
+
+/// CPU time that all threads of this process have used.
+pub fn process_cpu() -> Duration {
+    cpu(ClockId::ProcessCPUTime)
+}
+
+fn cpu(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 

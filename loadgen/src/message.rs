@@ -1,14 +1,26 @@
-//! The octets of a run: every command and the message, made once and shared by all connections.
+//! The octets of a run: every command and every message, made once and shared by all connections.
 //!
-//! Promises: a message has exactly the size asked for, lines of at most 78 octets that never begin with a dot, and an
-//! identity of fixed width that is patched in place; nothing is allocated a message. Lives on the thread of the source.
+//! Promises: every message has an identity (`identity`) that is written over in place, and whose checksum is right; the same
+//! serial number always has the same octets; nothing is allocated a message. Lives on the thread of the source.
+
+pub mod corpus;
+mod generated;
+pub mod size;
 
 use crate::dialogue::Chunk;
+use crate::identity::{Body, FIELD, Identity};
+use crate::sample::Dice;
 
-/// Digits of the serial number in a message's identity.
+use self::size::Sizes;
+
+/// Digits of the serial number in a message's identity, and where they begin in its field.
 const SERIAL_DIGITS: usize = 12;
-/// A line of the body with its CRLF: 76 characters is what RFC 2045 section 6.8 allows base64.
-const LINE: usize = 78;
+const SERIAL_AT: usize = FIELD.len() + 11;
+/// Likewise for the connection.
+const CONNECTION_DIGITS: usize = 6;
+const CONNECTION_AT: usize = SERIAL_AT + SERIAL_DIGITS + 4;
+/// Most octets of all messages of a run together.
+const CONTENTS_MAX: usize = 1 << 30;
 
 /// What a message is made of.
 #[derive(Clone, Debug)]
@@ -19,120 +31,236 @@ pub struct Recipe {
     pub from: String,
     /// Addresses for RCPT, one for each recipient.
     pub to: Vec<String>,
-    /// Octets of the content, header included, the closing dot not.
-    pub size: usize,
-    /// BDAT in place of DATA.
-    pub bdat: bool,
+    /// Where the content comes from.
+    pub matter: Matter,
+    /// BDAT in place of DATA, the content in so many chunks.
+    pub bdat: Option<u32>,
+    /// LHLO in place of EHLO.
+    pub lmtp: bool,
+    /// MAIL with SMTPUTF8.
+    pub smtputf8: bool,
     /// The content is to lead groups of commands.
     pub group: bool,
     /// First part of every identity: names the run.
     pub run: u32,
 }
 
+/// Where the content comes from.
+#[derive(Clone, Debug)]
+pub enum Matter {
+    /// Made up, of these sizes: octets of the content, header included, the closing dot not.
+    Generated(Sizes),
+    /// Messages that were read, with CRLF; an identity is put on top of each.
+    Read(Vec<Vec<u8>>),
+}
+
 /// Octets that may carry an identity.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stamped {
     octets: Vec<u8>,
-    /// Where the serial number begins; none in commands.
-    serial: Option<usize>,
+    /// Where the field with the identity begins; none in commands.
+    field: Option<usize>,
+}
+
+/// One message, in every way that it is written.
+#[derive(Clone, Debug)]
+struct Variant {
+    /// MAIL, RCPT and BDAT with the content; empty without BDAT.
+    envelope: Stamped,
+    content: Stamped,
+    /// Where each chunk of BDAT ends in the content; empty without.
+    pieces: Vec<usize>,
+    /// Empty unless the recipe asks for groups.
+    content_and_envelope: Stamped,
+    content_and_quit: Stamped,
 }
 
 /// Everything that the source writes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Wire {
     ehlo: Stamped,
+    start_tls: Stamped,
     envelope: Stamped,
     mail: Stamped,
     rcpt: Vec<Stamped>,
     data: Stamped,
-    content: Stamped,
-    /// Empty unless the recipe asks for groups.
-    content_and_envelope: Stamped,
-    content_and_quit: Stamped,
+    /// In the order in which messages take turns.
+    variants: Vec<Variant>,
     lone_dot: Stamped,
     reset: Stamped,
     quit: Stamped,
 }
 
 impl Wire {
-    /// Makes every chunk. Fails when the size has no room for the header; says how much is needed.
+    /// Makes every chunk. Fails when a size has no room for the header, or all together are too much to keep.
     pub fn new(recipe: &Recipe) -> Result<Self, String> {
-        let mut content = content(recipe)?;
-        if recipe.bdat {
-            let command = format!("BDAT {} LAST\r\n", content.octets.len());
-            content = prefixed(command.as_bytes(), &content);
-        } else {
-            content.octets.extend_from_slice(b".\r\n");
-        }
-        let mail = format!("MAIL FROM:<{}>\r\n", recipe.from);
+        let contents = contents(recipe)?;
+        let eight_bit = contents.iter().any(|content| !content.octets.is_ascii());
+        let body = if eight_bit { " BODY=8BITMIME" } else { "" };
+        let utf8 = if recipe.smtputf8 { " SMTPUTF8" } else { "" };
+        let mail = format!("MAIL FROM:<{}>{body}{utf8}\r\n", recipe.from);
         let rcpt: Vec<String> = recipe.to.iter().map(|to| format!("RCPT TO:<{to}>\r\n")).collect();
         let commands = mail.clone() + &rcpt.concat();
-        let envelope = if recipe.bdat {
-            prefixed(commands.as_bytes(), &content)
-        } else {
-            command(&(commands + "DATA\r\n"))
-        };
-        let group = |behind: &[u8]| match recipe.group {
-            true => Stamped {
-                octets: [&content.octets, behind].concat(),
-                serial: content.serial,
-            },
-            false => command(""),
-        };
+        let with_data = commands.clone() + "DATA\r\n";
+        let variants = contents.into_iter().map(|content| match recipe.bdat {
+            Some(chunks) => Variant::by_bdat(commands.as_bytes(), &content, chunks),
+            None => Variant::by_data(with_data.as_bytes(), content, recipe.group),
+        });
         Ok(Self {
-            content_and_envelope: group(&envelope.octets),
-            content_and_quit: group(b"QUIT\r\n"),
-            ehlo: command(&format!("EHLO {}\r\n", recipe.name)),
-            envelope,
+            variants: variants.collect(),
+            ehlo: command(&format!(
+                "{} {}\r\n",
+                if recipe.lmtp { "LHLO" } else { "EHLO" },
+                recipe.name
+            )),
+            start_tls: command("STARTTLS\r\n"),
+            envelope: command(&with_data),
             mail: command(&mail),
             rcpt: rcpt.iter().map(|rcpt| command(rcpt)).collect(),
             data: command("DATA\r\n"),
-            content,
             lone_dot: command(".\r\n"),
             reset: command("RSET\r\n"),
             quit: command("QUIT\r\n"),
         })
     }
 
-    /// The octets of a chunk, with the identity of message `serial` where the chunk has one.
-    pub fn octets(&mut self, chunk: Chunk, serial: u64) -> &[u8] {
-        let stamped = match chunk {
-            Chunk::Ehlo => &mut self.ehlo,
-            Chunk::Envelope => &mut self.envelope,
-            Chunk::Mail => &mut self.mail,
-            Chunk::Rcpt(number) => {
-                let number = number as usize;
-                return self
-                    .rcpt
-                    .get(number)
-                    .map(|rcpt| rcpt.octets.as_slice())
-                    .unwrap_or_default();
+    /// The octets of a chunk, with the identity of message `serial` on `connection` where the chunk has one.
+    pub fn octets(&mut self, chunk: Chunk, serial: u64, connection: usize) -> &[u8] {
+        let variant = variant_of(&mut self.variants, serial);
+        let stamped = match (chunk, variant) {
+            (Chunk::Ehlo, _) => &mut self.ehlo,
+            (Chunk::StartTls, _) => &mut self.start_tls,
+            (Chunk::Piece(number), Some(variant)) => return variant.piece(number, serial, connection),
+            (Chunk::Envelope, Some(variant)) if variant.envelope.field.is_some() => &mut variant.envelope,
+            (Chunk::Envelope, _) => &mut self.envelope,
+            (Chunk::Mail, _) => &mut self.mail,
+            (Chunk::Rcpt(number), _) => {
+                let rcpt = self.rcpt.get(number as usize);
+                return rcpt.map(|rcpt| rcpt.octets.as_slice()).unwrap_or_default();
             }
-            Chunk::Data => &mut self.data,
-            Chunk::Content => &mut self.content,
-            Chunk::ContentAndEnvelope => &mut self.content_and_envelope,
-            Chunk::ContentAndQuit => &mut self.content_and_quit,
-            Chunk::LoneDot => &mut self.lone_dot,
-            Chunk::Reset => &mut self.reset,
-            Chunk::Quit => &mut self.quit,
+            (Chunk::Data, _) => &mut self.data,
+            (Chunk::Content, Some(variant)) => &mut variant.content,
+            (Chunk::ContentAndEnvelope, Some(variant)) => &mut variant.content_and_envelope,
+            (Chunk::ContentAndQuit, Some(variant)) => &mut variant.content_and_quit,
+            (Chunk::Reset, _) => &mut self.reset,
+            (Chunk::Quit, _) => &mut self.quit,
+            (Chunk::LoneDot | Chunk::Spoken, _) | (_, None) => &mut self.lone_dot,
         };
-        if let Some(place) = stamped
-            .serial
-            .and_then(|at| stamped.octets.get_mut(at..at + SERIAL_DIGITS))
-        {
-            write_serial(place, serial);
-        }
+        stamped.stamp(serial, connection);
         &stamped.octets
     }
 
-    /// Where in this chunk the content ends, if it has one: the final reply is due when that much is written.
-    pub fn content_end(&self, chunk: Chunk) -> Option<usize> {
+    /// Where in this chunk of message `serial` the content ends, if it has one: the final reply is due when that much is
+    /// written.
+    pub fn content_end(&self, chunk: Chunk, serial: u64) -> Option<usize> {
+        let turn = usize::try_from(serial % self.variants.len().max(1) as u64).unwrap_or_default();
+        let variant = self.variants.get(turn)?;
         match chunk {
-            Chunk::Content | Chunk::ContentAndEnvelope | Chunk::ContentAndQuit => Some(self.content.octets.len()),
-            Chunk::Envelope if self.envelope.serial.is_some() => Some(self.envelope.octets.len()),
+            Chunk::Content | Chunk::ContentAndEnvelope | Chunk::ContentAndQuit => Some(variant.content.octets.len()),
+            // Of the last one; those before it have no final reply.
+            Chunk::Piece(number) => variant.piece_range(number).map(|range| range.len()),
+            Chunk::Envelope if variant.envelope.field.is_some() => Some(variant.envelope.octets.len()),
             _ => None,
         }
     }
+}
+
+impl Variant {
+    fn by_bdat(commands: &[u8], content: &Stamped, chunks: u32) -> Self {
+        let mut pieces = Vec::new();
+        let mut whole = Stamped {
+            octets: Vec::with_capacity(content.octets.len() + 32 * chunks as usize),
+            field: None,
+        };
+        let chunks = (chunks as usize).clamp(1, content.octets.len().max(1));
+        for number in 0..chunks {
+            // No cut goes through the identity, which is written over in place.
+            let share = |number: usize| {
+                let cut = content.octets.len() * number / chunks;
+                let within = |field: &usize| (*field + 1..*field + Identity::LENGTH).contains(&cut);
+                content
+                    .field
+                    .filter(within)
+                    .map_or(cut, |field| field + Identity::LENGTH)
+            };
+            let (from, to) = (share(number), share(number + 1));
+            let last = if number + 1 == chunks { " LAST" } else { "" };
+            whole
+                .octets
+                .extend_from_slice(format!("BDAT {}{last}\r\n", to - from).as_bytes());
+            if let Some(field) = content.field.filter(|field| (from..to).contains(field)) {
+                whole.field = Some(whole.octets.len() + field - from);
+            }
+            whole
+                .octets
+                .extend_from_slice(content.octets.get(from..to).unwrap_or_default());
+            pieces.push(whole.octets.len());
+        }
+        let content = whole;
+        Self {
+            pieces,
+            envelope: prefixed(commands, &content),
+            content,
+            content_and_envelope: command(""),
+            content_and_quit: command(""),
+        }
+    }
+
+    fn by_data(commands: &[u8], content: Stamped, group: bool) -> Self {
+        let mut content = Stamped {
+            octets: dot_stuffed(&content.octets),
+            field: content.field,
+        };
+        content.octets.extend_from_slice(b".\r\n");
+        let followed = |behind: &[u8]| match group {
+            true => Stamped {
+                octets: [&content.octets, behind].concat(),
+                field: content.field,
+            },
+            false => command(""),
+        };
+        Self {
+            pieces: Vec::new(),
+            envelope: command(""),
+            content_and_envelope: followed(commands),
+            content_and_quit: followed(b"QUIT\r\n"),
+            content,
+        }
+    }
+}
+
+impl Variant {
+    fn piece_range(&self, number: u32) -> Option<std::ops::Range<usize>> {
+        let number = number as usize;
+        let from = number
+            .checked_sub(1)
+            .map_or(Some(0), |before| self.pieces.get(before).copied())?;
+        Some(from..*self.pieces.get(number)?)
+    }
+
+    fn piece(&mut self, number: u32, serial: u64, connection: usize) -> &[u8] {
+        self.content.stamp(serial, connection);
+        let range = self.piece_range(number);
+        range
+            .and_then(|range| self.content.octets.get(range))
+            .unwrap_or_default()
+    }
+}
+
+impl Stamped {
+    /// Writes the identity of message `serial` on `connection` into its place, if there is one.
+    fn stamp(&mut self, serial: u64, connection: usize) {
+        if let Some(field) = self.field {
+            let octets = &mut self.octets;
+            write_number(octets, field + SERIAL_AT, SERIAL_DIGITS, serial);
+            write_number(octets, field + CONNECTION_AT, CONNECTION_DIGITS, connection as u64);
+        }
+    }
+}
+
+fn variant_of(variants: &mut [Variant], serial: u64) -> Option<&mut Variant> {
+    let turn = usize::try_from(serial % variants.len().max(1) as u64).unwrap_or_default();
+    variants.get_mut(turn)
 }
 
 /// The recipients of a message: the addresses given, then the last one with a number put to its local part.
@@ -149,170 +277,118 @@ pub fn recipients(given: &[String], count: u32) -> Vec<String> {
         .collect()
 }
 
-fn content(recipe: &Recipe) -> Result<Stamped, String> {
-    let Recipe {
-        name, from, size, run, ..
-    } = recipe;
-    let to = recipe.to.first().map(String::as_str).unwrap_or_default();
-    // A header as mail has it when it arrives at an edge: one hop behind it, a signature's length of other fields.
-    let mut octets = format!(
-        "Received: from client.loadgen.invalid (client.loadgen.invalid [192.0.2.1])\r\n\
-         \tby {name} with ESMTPSA id {run:08x}; Thu, 1 Jan 2026 00:00:00 +0000\r\n\
-         Date: Thu, 1 Jan 2026 00:00:00 +0000\r\n\
-         From: Load Generator <{from}>\r\n\
-         To: A Recipient <{to}>\r\n\
-         Message-ID: <{run:08x}.loadgen@{name}>\r\n\
-         Subject: A message of the load generator, of no interest to anybody\r\n\
-         User-Agent: loadgen/{}\r\n\
-         MIME-Version: 1.0\r\n\
-         Content-Type: application/octet-stream; name=\"nothing.bin\"\r\n\
-         Content-Disposition: attachment; filename=\"nothing.bin\"\r\n\
-         Content-Transfer-Encoding: base64\r\n\
-         X-Loadgen-Id: {run:08x}-",
-        env!("CARGO_PKG_VERSION"),
-    )
-    .into_bytes();
-    let serial = octets.len();
-    octets.extend_from_slice(&[b'0'; SERIAL_DIGITS]);
-    octets.extend_from_slice(b"\r\n\r\n");
-    let least = octets.len() + 2;
-    if *size < least {
-        return Err(format!(
-            "--size {size} has no room for the header: at least {least} octets are needed"
-        ));
-    }
-    octets.reserve_exact(size - octets.len() + 3);
-    fill(&mut octets, *size);
-    Ok(Stamped {
-        octets,
-        serial: Some(serial),
-    })
-}
-
-/// Appends lines that look like base64 until there are exactly `size` octets; the last one may be short or long by two.
-fn fill(octets: &mut Vec<u8>, size: usize) {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    // xorshift64: the same body in every run, and nothing that a file system could compress.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    while octets.len() < size {
-        let left = size - octets.len();
-        let line = if left <= LINE + 2 { left } else { LINE };
-        for _ in 0..line.saturating_sub(2) {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            octets.push(ALPHABET.get((state >> 58) as usize).copied().unwrap_or(b'A'));
+/// The contents of the run, each with the field of its identity, in the order in which they take turns.
+fn contents(recipe: &Recipe) -> Result<Vec<Stamped>, String> {
+    let copies = if recipe.group {
+        3
+    } else {
+        1 + usize::from(recipe.bdat.is_some())
+    };
+    let too_much = |octets: usize| {
+        let limit = CONTENTS_MAX / copies;
+        format!("the messages of this run have {octets} octets together: more than {limit}, which is what is kept")
+    };
+    let mut contents: Vec<Stamped> = match &recipe.matter {
+        Matter::Generated(sizes) => {
+            let sizes = sizes.drawn();
+            let all = sizes.iter().sum::<usize>();
+            if all > CONTENTS_MAX / copies {
+                return Err(too_much(all));
+            }
+            let least = generated::least(recipe);
+            // A size that was asked for has to be met; one that was drawn is as small as a message can be.
+            let floor = if sizes.len() > 1 { least } else { 0 };
+            let made = sizes.iter().enumerate();
+            made.map(|(number, size)| generated::content(recipe, (*size).max(floor), number as u64))
+                .collect::<Result<_, _>>()?
         }
-        octets.extend_from_slice(b"\r\n");
+        Matter::Read(messages) => {
+            let all = messages.iter().map(Vec::len).sum::<usize>();
+            if messages.is_empty() || all > CONTENTS_MAX / copies {
+                return Err(if all == 0 {
+                    "there is no message to send".into()
+                } else {
+                    too_much(all)
+                });
+            }
+            messages.iter().map(|message| on_top(recipe.run, message)).collect()
+        }
+    };
+    shuffle(&mut contents);
+    Ok(contents)
+}
+
+/// A message that was read, with an identity on top.
+fn on_top(run: u32, message: &[u8]) -> Stamped {
+    let mut octets = field(run, Body::default()).into_bytes();
+    octets.extend_from_slice(message);
+    let mut examiner = crate::identity::Examiner::default();
+    examiner.feed(&octets);
+    let field = field(run, examiner.finish().body);
+    if let Some(place) = octets.get_mut(..Identity::LENGTH) {
+        place.copy_from_slice(field.as_bytes());
+    }
+    Stamped { octets, field: Some(0) }
+}
+
+fn field(run: u32, body: Body) -> String {
+    let identity = Identity {
+        run,
+        serial: 0,
+        connection: 0,
+        body,
+    };
+    identity.field()
+}
+
+/// Small and large ones in no order, the same in every run (Fisher and Yates).
+fn shuffle(contents: &mut [Stamped]) {
+    let mut dice = Dice::new(1);
+    for at in (1..contents.len()).rev() {
+        let other = dice.number() % (at as u64 + 1);
+        contents.swap(at, usize::try_from(other).unwrap_or_default());
     }
 }
 
-fn write_serial(place: &mut [u8], mut serial: u64) {
+/// RFC 5321 section 4.5.2.
+fn dot_stuffed(content: &[u8]) -> Vec<u8> {
+    let mut stuffed = Vec::with_capacity(content.len() + 16);
+    let mut from = 0;
+    if content.starts_with(b".") {
+        stuffed.push(b'.');
+    }
+    for at in memchr::memmem::find_iter(content, b"\r\n.") {
+        stuffed.extend_from_slice(content.get(from..at + 3).unwrap_or_default());
+        stuffed.push(b'.');
+        from = at + 3;
+    }
+    stuffed.extend_from_slice(content.get(from..).unwrap_or_default());
+    stuffed
+}
+
+fn write_number(octets: &mut [u8], at: usize, digits: usize, mut number: u64) {
+    let Some(place) = octets.get_mut(at..at + digits) else {
+        return;
+    };
     for digit in place.iter_mut().rev() {
-        *digit = b'0' + (serial % 10) as u8;
-        serial /= 10;
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 
 fn command(text: &str) -> Stamped {
     Stamped {
         octets: text.as_bytes().to_vec(),
-        serial: None,
+        field: None,
     }
 }
 
 fn prefixed(prefix: &[u8], rest: &Stamped) -> Stamped {
-    let serial = rest.serial.map(|at| at + prefix.len());
     Stamped {
         octets: [prefix, &rest.octets].concat(),
-        serial,
+        field: rest.field.map(|at| at + prefix.len()),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn recipe(size: usize, bdat: bool) -> Recipe {
-        let to = recipients(&["a@example.com".into()], 2);
-        Recipe {
-            name: "test".into(),
-            from: "f@example.com".into(),
-            to,
-            size,
-            bdat,
-            group: !bdat,
-            run: 0xabc,
-        }
-    }
-
-    #[test]
-    fn the_content_has_exactly_the_size_asked_for_and_proper_lines() {
-        let least = content(&recipe(1 << 20, false)).unwrap().serial.unwrap() + SERIAL_DIGITS + 4;
-        for size in (least + 2..least + 400).chain([4096, 100_000]) {
-            let mut wire = Wire::new(&recipe(size, false)).unwrap();
-            let text = String::from_utf8(wire.octets(Chunk::Content, 7).to_vec()).unwrap();
-            let text = text.strip_suffix(".\r\n").unwrap();
-            assert_eq!(text.len(), size);
-            for line in text.split_inclusive('\n') {
-                assert!(
-                    line.ends_with("\r\n") && line.len() <= 82 && !line.starts_with('.'),
-                    "{line:?}"
-                );
-                assert_eq!(line.matches(['\r', '\n']).count(), 2, "{line:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_size_without_room_for_the_header_is_refused_with_the_size_needed() {
-        let error = Wire::new(&recipe(100, false)).unwrap_err();
-        assert!(error.contains("at least"), "{error}");
-    }
-
-    #[test]
-    fn the_header_has_about_six_hundred_octets() {
-        let header = content(&recipe(4096, false)).unwrap().serial.unwrap() + SERIAL_DIGITS + 4;
-        assert!((500..800).contains(&header), "{header}");
-    }
-
-    #[test]
-    fn the_identity_is_patched_wherever_the_content_is() {
-        for (bdat, chunk) in [(false, Chunk::Content), (true, Chunk::Content), (true, Chunk::Envelope)] {
-            let mut wire = Wire::new(&recipe(2000, bdat)).unwrap();
-            for serial in [0, 42, 999_999_999_999] {
-                let text = String::from_utf8(wire.octets(chunk, serial).to_vec()).unwrap();
-                assert!(text.contains(&format!("\r\nX-Loadgen-Id: 00000abc-{serial:012}\r\n")));
-            }
-            assert_eq!(wire.content_end(chunk), Some(wire.octets(chunk, 1).len()));
-        }
-    }
-
-    #[test]
-    fn a_group_is_the_content_with_its_identity_and_what_follows() {
-        let mut wire = Wire::new(&recipe(2000, false)).unwrap();
-        let [content, envelope, quit] =
-            [Chunk::Content, Chunk::Envelope, Chunk::Quit].map(|chunk| wire.octets(chunk, 42).to_vec());
-        for (group, behind) in [(Chunk::ContentAndEnvelope, envelope), (Chunk::ContentAndQuit, quit)] {
-            assert_eq!(wire.octets(group, 42), [content.as_slice(), &behind].concat());
-            assert_eq!(wire.content_end(group), Some(content.len()));
-        }
-    }
-
-    #[test]
-    fn the_pipelined_envelope_is_all_commands_in_order() {
-        let mut wire = Wire::new(&recipe(2000, false)).unwrap();
-        let expected = "MAIL FROM:<f@example.com>\r\nRCPT TO:<a@example.com>\r\n\
-                        RCPT TO:<a2@example.com>\r\nDATA\r\n";
-        assert_eq!(wire.octets(Chunk::Envelope, 1), expected.as_bytes());
-    }
-
-    #[test]
-    fn bdat_announces_the_octets_that_follow() {
-        let mut wire = Wire::new(&recipe(2000, true)).unwrap();
-        let chunk = wire.octets(Chunk::Content, 1);
-        let end = memchr::memchr(b'\n', chunk).unwrap() + 1;
-        assert_eq!(&chunk[..end], b"BDAT 2000 LAST\r\n");
-        assert_eq!(chunk.len() - end, 2000);
-    }
-}
+mod tests;

@@ -3,15 +3,34 @@
 //! Promises: both say the same; a figure that is not known is left out, not shown as zero. Pure.
 
 use std::fmt::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use crate::flags::LoadFlags;
+use crate::page::{self, Run};
 use crate::source::Findings;
+use crate::{hdr, host};
 
 /// Share of its core, or of its CPU time when it never sleeps, above which the generator may have been the limit.
 const BUSY: f64 = 0.9;
+/// Percentiles whose curve is drawn.
+const CURVE: [f64; 25] = [
+    0.0, 1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 97.5, 98.0, 99.0,
+    99.5, 99.9, 99.95, 99.99, 99.999, 100.0,
+];
+/// Those that `--json` names, beside the mean.
+const NAMED: [(&str, f64); 8] = [
+    ("p50", 50.0),
+    ("p75", 75.0),
+    ("p90", 90.0),
+    ("p95", 95.0),
+    ("p99", 99.0),
+    ("p99.9", 99.9),
+    ("p99.99", 99.99),
+    ("max", 100.0),
+];
 const QUANTILES: [(&str, f64); 5] = [
     ("p50", 0.5),
     ("p90", 0.9),
@@ -31,14 +50,14 @@ impl Findings {
         self.a_message(self.server_cpu?)
     }
 
-    /// CPU time of the generator for an accepted message, in microseconds, without that of polls that found nothing.
+    /// CPU time of the generator for an accepted message, in microseconds, without that in which there was nothing to do.
     pub fn own_cpu_a_message(&self) -> Option<f64> {
         self.a_message(self.work())
     }
 
-    /// Share of one core that the generator used for its work.
+    /// Share of its cores that the generator used for its work.
     pub fn own_share(&self) -> f64 {
-        self.work().as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)
+        self.work().as_secs_f64() / (self.elapsed.as_secs_f64().max(1e-9) * self.executors.max(1) as f64)
     }
 
     /// Share of its CPU time in which a generator that never sleeps had nothing to do; none of one that sleeps.
@@ -54,13 +73,47 @@ impl Findings {
 
     fn work(&self) -> Duration {
         match self.busy_poll {
-            true => self.own_cpu.saturating_sub(self.counts.idle),
+            true => self.own_cpu.saturating_sub(self.idle),
             false => self.own_cpu,
         }
     }
 
     fn a_message(&self, time: Duration) -> Option<f64> {
         (self.counts.accepted > 0).then(|| time.as_secs_f64() * 1e6 / self.counts.accepted as f64)
+    }
+
+    /// The figures with all that is kept of a run, and the thresholds that it missed.
+    pub fn judged(&self, flags: &LoadFlags) -> (Value, Vec<String>) {
+        let mut figures = self.to_json();
+        let missed: Vec<String> = flags
+            .fail_if
+            .iter()
+            .filter_map(|threshold| threshold.missed_by(&figures))
+            .collect();
+        if let Some(figures) = figures.as_object_mut() {
+            figures.insert("target".into(), self.target.clone().into());
+            figures.insert("date".into(), host::date().into());
+            figures.insert("scenario".into(), flags.to_json());
+            figures.insert("timeline".into(), self.timeline.to_json(self.ended));
+            let since = |then: Instant| then.saturating_duration_since(self.began).as_secs_f64();
+            let opened = self.closed.checked_sub(self.elapsed).unwrap_or(self.began);
+            figures.insert("window".into(), json!([since(opened), since(self.closed)]));
+            figures.insert("thresholds_missed".into(), json!(missed));
+            figures.insert("host".into(), host::facts());
+            figures.insert("sysctl".into(), host::sysctl());
+        }
+        (figures, missed)
+    }
+
+    /// Writes `--report` and `--hdr`, if asked for.
+    pub fn write_files(&self, flags: &LoadFlags, figures: Value) -> Result<(), String> {
+        if let Some(path) = &flags.hdr {
+            let start = SystemTime::now().checked_sub(self.elapsed).unwrap_or(UNIX_EPOCH);
+            hdr::write(path, start, self.elapsed, &self.counts.stages())?;
+        }
+        let Some(path) = &flags.report else { return Ok(()) };
+        let name = self.target.clone();
+        page::write(path, &[Run { name, figures }])
     }
 
     /// The figures as JSON; times in microseconds.
@@ -86,13 +139,16 @@ impl Findings {
             "replies": replies,
             "final_reply_us": quantiles(&counts.final_reply),
             "transaction_us": quantiles(&counts.transaction),
+            "from_plan_us": quantiles(&counts.from_plan),
+            "begun_late_us": quantiles(&counts.begun_late),
             "greeting_us": quantiles(&counts.greeting),
+            "stages": counts.stages().iter().map(|(name, histogram)| ((*name).into(), stage(histogram)))
+                .collect::<serde_json::Map<_, _>>(),
             "server_cpu_us_per_message": self.server_cpu_a_message(),
             "server_cpu_share": self.server_cpu.map(|cpu| cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)),
             "generator_cpu_us_per_message": self.own_cpu_a_message(),
             "generator_cpu_share": self.own_share(),
             "generator_idle_share": self.idle_share(),
-            "empty_polls_share": share(counts.empty_polls, counts.polls),
             "generator_was_the_limit": self.generator_was_busy(),
             "pipelining_not_offered": self.pipelining_denied,
             "stopped": self.stopped,
@@ -121,7 +177,13 @@ impl fmt::Display for Findings {
         }
         latency(f, "final reply", &counts.final_reply)?;
         latency(f, "transaction", &counts.transaction)?;
+        latency(f, "from plan", &counts.from_plan)?;
+        latency(f, "begun late", &counts.begun_late)?;
+        latency(f, "envelope", &counts.envelope)?;
+        latency(f, "content", &counts.content)?;
         latency(f, "greeting", &counts.greeting)?;
+        latency(f, "ehlo", &counts.ehlo)?;
+        latency(f, "tls", &counts.tls)?;
         if let (Some(cpu), Some(total)) = (self.server_cpu_a_message(), self.server_cpu) {
             let share = total.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9) * 100.0;
             writeln!(f, "server       {cpu:.2} µs CPU a message, {share:.0} % of a core")?;
@@ -130,18 +192,18 @@ impl fmt::Display for Findings {
             let each = |count: u64| count as f64 / counts.accepted as f64;
             writeln!(
                 f,
-                "generator    {cpu:.2} µs CPU a message, {:.0} % of a core; {:.2} sends, {:.2} receives, {:.2} polls a message",
+                "generator    {cpu:.2} µs CPU a message, {:.0} % of {}; {:.2} sends, {:.2} receives, {:.2} wakes a message",
                 self.own_share() * 100.0,
+                if self.executors > 1 { "its cores" } else { "a core" },
                 each(counts.sends),
                 each(counts.receives),
-                each(counts.polls)
+                each(counts.wakes)
             )?;
         }
         if let Some(idle) = self.idle_share() {
             writeln!(
                 f,
-                "busy poll    {:.1} % of polls found nothing: {:.1} % of the generator's CPU time, not counted above",
-                share(counts.empty_polls, counts.polls) * 100.0,
+                "busy poll    nothing to do in {:.1} % of the generator's CPU time, not counted above",
                 idle * 100.0
             )?;
         }
@@ -195,10 +257,6 @@ impl Findings {
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
-    part as f64 / whole.max(1) as f64
-}
-
 fn latency(f: &mut fmt::Formatter<'_>, name: &str, histogram: &Histogram<u64>) -> fmt::Result {
     if histogram.is_empty() {
         return Ok(());
@@ -235,12 +293,37 @@ fn quantiles(histogram: &Histogram<u64>) -> Value {
     Value::Object(all)
 }
 
+/// All that is kept of a stage; times in microseconds.
+fn stage(histogram: &Histogram<u64>) -> Value {
+    if histogram.is_empty() {
+        return Value::Null;
+    }
+    let at = |percentile: f64| histogram.value_at_quantile(percentile / 100.0) as f64 / 1e3;
+    let mut all: serde_json::Map<_, _> = NAMED
+        .iter()
+        .map(|(name, percentile)| ((*name).into(), json!(at(*percentile))))
+        .collect();
+    all.insert("count".into(), histogram.len().into());
+    all.insert("mean".into(), json!(histogram.mean() / 1e3));
+    // A percentile that so few samples do not have would be the maximum again and again.
+    let told = CURVE
+        .iter()
+        .filter(|percentile| (100.0 - **percentile) / 100.0 * histogram.len() as f64 >= 1.0);
+    let curve: Vec<_> = told
+        .chain([&100.0])
+        .map(|percentile| json!([percentile, at(*percentile)]))
+        .collect();
+    all.insert("series".into(), curve.into());
+    Value::Object(all)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::measure::{Counts, record};
 
     fn findings() -> Findings {
+        let now = Instant::now();
         let mut counts = Counts::new();
         counts.accepted = 1000;
         counts.reply(250);
@@ -250,12 +333,46 @@ mod tests {
             failures: 0,
             elapsed: Duration::from_secs(2),
             own_cpu: Duration::from_millis(10),
+            idle: Duration::ZERO,
+            executors: 1,
             server_cpu: Some(Duration::from_millis(20)),
             pipelining_denied: false,
             busy_poll: false,
             stopped: None,
             run: 7,
+            target: "127.0.0.1:25".into(),
+            began: now,
+            closed: now + Duration::from_secs(3),
+            ended: now + Duration::from_secs(3),
+            timeline: crate::timeline::Timeline::new(now),
         }
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_sorted_samples() {
+        let mut histogram = crate::measure::latencies();
+        let mut dice = crate::sample::Dice::new(5);
+        let distribution = crate::sample::Distribution::LogNormal(3e6, 1.2);
+        let mut samples: Vec<u64> = (0..20_000).map(|_| distribution.draw(&mut dice) as u64).collect();
+        for sample in &samples {
+            record(&mut histogram, Duration::from_nanos(*sample));
+        }
+        samples.sort_unstable();
+        let told = stage(&histogram);
+        for (name, percentile) in NAMED {
+            let rank = ((percentile / 100.0 * 20_000.0_f64).ceil() as usize).clamp(1, 20_000);
+            let truth = samples[rank - 1] as f64 / 1e3;
+            let found = told[name].as_f64().unwrap();
+            assert!((found / truth - 1.0).abs() < 0.002, "{name}: {found} for {truth}");
+        }
+        let mean = samples.iter().sum::<u64>() as f64 / 20_000.0 / 1e3;
+        assert!((told["mean"].as_f64().unwrap() / mean - 1.0).abs() < 0.002);
+        let curve = told["series"].as_array().unwrap();
+        assert!(
+            curve.len() == 24 && curve[23][0] == 100.0 && curve[22][0] == 99.99,
+            "{curve:?}"
+        );
+        assert!(stage(&crate::measure::latencies()).is_null());
     }
 
     #[test]
@@ -285,12 +402,14 @@ mod tests {
         let mut findings = findings();
         findings.busy_poll = true;
         findings.own_cpu = Duration::from_secs(2);
-        findings.counts.idle = Duration::from_secs(1);
-        (findings.counts.polls, findings.counts.empty_polls) = (100, 80);
+        findings.idle = Duration::from_secs(1);
         let text = findings.to_string();
-        assert!(!text.contains("WARNING") && text.contains("80.0 % of polls"), "{text}");
+        assert!(
+            !text.contains("WARNING") && text.contains("50.0 % of the generator"),
+            "{text}"
+        );
         assert_eq!(findings.own_cpu_a_message(), Some(1000.0));
-        findings.counts.idle = Duration::from_millis(100);
+        findings.idle = Duration::from_millis(100);
         assert!(findings.to_string().contains("WARNING"));
     }
 

@@ -1,56 +1,88 @@
 //! A connection's place in a run, and when it did what.
 //!
-//! Plain state of the engine, on its thread; there are as many as `--connections` says.
+//! Plain state of the engine, on its executor; there are as many as `--connections` says.
 
+use std::task::Waker;
 use std::time::Instant;
 
-use mio::net::TcpStream;
-
 use crate::dialogue::{Chunk, Dialogue};
+use crate::plan::Due;
 
 /// A connection's place: the connection changes, the place stays.
 #[derive(Debug)]
 pub struct Slot {
-    /// Its number, which is also its token in the epoll set.
-    pub index: usize,
-    /// The connection; none while the place is empty.
-    pub stream: Option<TcpStream>,
     /// Its state.
     pub dialogue: Dialogue,
     /// The message under way, or the last one.
-    pub serial: u64,
+    pub message: Due,
+    /// Taken for this place before it could be begun: while it had no connection, or waited for its time.
+    pub assigned: Option<Due>,
+    /// It waits for the time of a message.
+    pub parked: bool,
+    /// A connection is there.
+    pub open: bool,
     /// Messages begun on this connection.
     pub begun: u64,
     /// When the connection was asked for.
     pub opened: Instant,
+    /// When EHLO was written.
+    pub ehlo_sent: Instant,
+    /// When the content of the message under way was asked for.
+    pub content_began: Instant,
     /// When MAIL of the message under way was written.
     pub message_began: Instant,
     /// When the last octet of its content was written.
     pub content_ended: Instant,
-    /// Number and beginning of the message whose envelope left behind the content of the one under way.
-    pub next: (u64, Instant),
+    /// The message whose envelope left behind the content of the one under way, and when.
+    pub behind: (Due, Instant),
     /// What the socket did not take yet: the chunk and the octets of it written.
     pub unwritten: Option<(Chunk, usize)>,
-    /// Writability is asked for.
-    pub waits_for_room: bool,
+    /// TLS is to begin before anything else is said but what is unwritten.
+    pub tls_due: bool,
+    /// When its handshake began, while it lasts.
+    pub tls_began: Option<Instant>,
+    /// Wakes its task.
+    pub waker: Option<Waker>,
 }
 
 impl Slot {
     /// A place without a connection.
-    pub fn new(index: usize) -> Self {
-        let now = Instant::now();
-        Self {
-            index,
-            stream: None,
-            dialogue: Dialogue::new(),
+    pub fn new(now: Instant) -> Self {
+        let none = Due {
             serial: 0,
+            planned: None,
+        };
+        Self {
+            dialogue: Dialogue::new(),
+            message: none,
+            assigned: None,
+            parked: false,
+            open: false,
             begun: 0,
             opened: now,
+            ehlo_sent: now,
+            content_began: now,
             message_began: now,
             content_ended: now,
-            next: (0, now),
+            behind: (none, now),
             unwritten: None,
-            waits_for_room: false,
+            tls_due: false,
+            tls_began: None,
+            waker: None,
+        }
+    }
+
+    /// Remembers how to wake its task.
+    pub fn attend(&mut self, waker: &Waker) {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+    }
+
+    /// Lets its task look again.
+    pub fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
         }
     }
 }

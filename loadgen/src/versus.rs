@@ -1,11 +1,11 @@
-//! Two servers under the same load in turns (A B B A A B ...), so that what else the machine does falls on both,
+//! `bench`: servers under the same load in turns (A B B A A B ...), so that what else the machine does falls on all,
 //! and a drift that goes on over the rounds on neither.
 //!
-//! Promises: the same flags for both; medians of the rounds, and ratios round by round with their spread. One thread.
+//! Promises: the same flags for all; medians of the rounds, and ratios round by round with their spread. One thread.
 
 use serde_json::json;
 
-use crate::flags::{Contender, VersusFlags};
+use crate::flags::{BenchFlags, Contender};
 use crate::source::{self, Findings};
 
 /// A line on standard output.
@@ -15,43 +15,59 @@ macro_rules! say {
 }
 
 /// Runs the rounds and prints the comparison; whether every message of every run was accepted.
-pub fn run(flags: &VersusFlags) -> Result<bool, String> {
-    for contender in [&flags.a, &flags.b] {
-        flags.load.permitted(contender.target)?;
+pub fn run(flags: &BenchFlags) -> Result<bool, String> {
+    let servers: Vec<&Contender> = flags.a.iter().chain(&flags.b).chain(&flags.servers).collect();
+    if servers.len() < 2 {
+        return Err("expected two servers or more, as NAME=IP:PORT=PID".into());
     }
-    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for server in &servers {
+        flags.load.permitted(server.target)?;
+    }
+    let mut runs: Vec<Vec<Findings>> = servers.iter().map(|_| Vec::new()).collect();
     for round in 1..=flags.rounds {
-        let mut turns = [(&flags.a, &mut a), (&flags.b, &mut b)];
+        let mut turns: Vec<_> = servers.iter().zip(&mut runs).collect();
         if round % 2 == 0 {
             turns.reverse();
         }
-        for (contender, runs) in turns {
-            let findings = source::run(&flags.load, contender.target, &contender.pids)?;
-            say!("round {round}  {:<12} {}", contender.name, line(&findings));
+        for (server, runs) in turns {
+            let findings = source::run(&flags.load, server.target, &server.pids)?;
+            say!("round {round}  {:<12} {}", server.name, line(&findings));
             if let Some(why) = &findings.stopped {
-                return Err(format!("{}: {why}", contender.name));
+                return Err(format!("{}: {why}", server.name));
             }
             runs.push(findings);
         }
     }
     say!();
-    let rates = |runs: &[Findings]| runs.iter().map(|run| Some(run.rate())).collect::<Vec<_>>();
-    let cpus = |runs: &[Findings]| runs.iter().map(Findings::server_cpu_a_message).collect::<Vec<_>>();
+    let of = |figure: fn(&Findings) -> Option<f64>| -> Vec<Vec<Option<f64>>> {
+        runs.iter().map(|runs| runs.iter().map(figure).collect()).collect()
+    };
+    let names: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
     let compared = [
-        compare("messages/s", 0, flags, &rates(&a), &rates(&b)),
-        compare("server CPU µs/message", 2, flags, &cpus(&a), &cpus(&b)),
+        compare("messages/s", 0, &names, &of(|run| Some(run.rate()))),
+        compare("server CPU µs/message", 2, &names, &of(Findings::server_cpu_a_message)),
+        compare(
+            "final reply p99, µs",
+            0,
+            &names,
+            &of(|run| Some(run.counts.final_reply.value_at_quantile(0.99) as f64 / 1e3)),
+        ),
     ];
-    let warnings = a.iter().chain(&b).filter(|run| run.generator_was_busy()).count();
+    let warnings = runs.iter().flatten().filter(|run| run.generator_was_busy()).count();
     if warnings > 0 {
         say!("WARNING: the generator was busy in {warnings} runs: it, not the server, may have been the limit");
     }
-    let rounds = |contender: &Contender, runs: &[Findings]| {
-        json!({ "name": contender.name, "target": contender.target.to_string(),
-                "runs": runs.iter().map(Findings::to_json).collect::<Vec<_>>() })
-    };
-    let value = json!({ "scenario": flags.load.to_json(), "a": rounds(&flags.a, &a), "b": rounds(&flags.b, &b), "compared": compared });
+    let servers: Vec<_> = servers
+        .iter()
+        .zip(&runs)
+        .map(|(server, runs)| {
+            json!({ "name": server.name, "target": server.target.to_string(),
+                    "runs": runs.iter().map(Findings::to_json).collect::<Vec<_>>() })
+        })
+        .collect();
+    let value = json!({ "scenario": flags.load.to_json(), "servers": servers, "compared": compared });
     crate::write_json(&flags.load, &value)?;
-    Ok(a.iter().chain(&b).all(|run| run.failures == 0))
+    Ok(runs.iter().flatten().all(|run| run.failures == 0))
 }
 
 fn line(findings: &Findings) -> String {
@@ -71,32 +87,31 @@ fn line(findings: &Findings) -> String {
     )
 }
 
-/// Prints one figure of both; nothing when a round lacks it.
-fn compare(
-    what: &str,
-    digits: usize,
-    flags: &VersusFlags,
-    a: &[Option<f64>],
-    b: &[Option<f64>],
-) -> Option<serde_json::Value> {
-    let a: Vec<f64> = a.iter().copied().collect::<Option<_>>()?;
-    let b: Vec<f64> = b.iter().copied().collect::<Option<_>>()?;
-    let ratios: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a / b).collect();
-    let (a, b, ratio) = (Spread::of(&a)?, Spread::of(&b)?, Spread::of(&ratios)?);
+/// Prints one figure of all, and its ratio to the last one's, round by round; nothing when a round lacks it.
+fn compare(what: &str, digits: usize, names: &[&str], figures: &[Vec<Option<f64>>]) -> Option<serde_json::Value> {
+    let known = |runs: &Vec<Option<f64>>| runs.iter().copied().collect::<Option<Vec<f64>>>();
+    let figures: Vec<Vec<f64>> = figures.iter().map(known).collect::<Option<_>>()?;
+    let (last_name, last) = (names.last()?, figures.last()?);
+    let mut told = Vec::new();
     say!("{what}");
-    for (name, spread) in [(&flags.a.name, &a), (&flags.b.name, &b)] {
-        let Spread { median, least, most } = spread;
+    for (name, runs) in names.iter().zip(&figures) {
+        let spread = Spread::of(runs)?;
+        let Spread { median, least, most } = &spread;
         say!("  {name:<14} median {median:>10.digits$}   ({least:.digits$} to {most:.digits$})");
+        told.push(json!({ "name": name, "figures": spread.to_json() }));
     }
-    let title = format!("{}/{}", flags.a.name, flags.b.name);
-    say!(
-        "  {title:<14} median {:>10.3}   ({:.3} to {:.3})",
-        ratio.median,
-        ratio.least,
-        ratio.most
-    );
-    let spread = |spread: &Spread| json!({ "median": spread.median, "least": spread.least, "most": spread.most });
-    Some(json!({ "what": what, "a": spread(&a), "b": spread(&b), "a_to_b": spread(&ratio) }))
+    let others = names.iter().zip(&figures).take(figures.len() - 1);
+    for ((name, runs), told) in others.zip(&mut told) {
+        let ratios: Vec<f64> = runs.iter().zip(last).map(|(run, last)| run / last).collect();
+        let spread = Spread::of(&ratios)?;
+        let Spread { median, least, most } = &spread;
+        let title = format!("{name}/{last_name}");
+        say!("  {title:<14} median {median:>10.3}   ({least:.3} to {most:.3})");
+        if let Some(told) = told.as_object_mut() {
+            told.insert("to_last".into(), spread.to_json());
+        }
+    }
+    Some(json!({ "what": what, "servers": told }))
 }
 
 /// Median and extremes of some figures.
@@ -108,6 +123,10 @@ struct Spread {
 }
 
 impl Spread {
+    fn to_json(&self) -> serde_json::Value {
+        json!({ "median": self.median, "least": self.least, "most": self.most })
+    }
+
     /// None of no figures.
     fn of(figures: &[f64]) -> Option<Self> {
         let mut sorted = figures.to_vec();

@@ -6,12 +6,22 @@ const PIPELINED: Manner = Manner {
     pipelining: true,
     group: false,
     bdat: false,
+    chunks: 1,
+    start_tls: false,
+    auth: None,
+    lmtp: false,
+    smtputf8: false,
     recipients: 2,
 };
 const LOCKSTEP: Manner = Manner {
     pipelining: false,
     group: false,
     bdat: false,
+    chunks: 1,
+    start_tls: false,
+    auth: None,
+    lmtp: false,
+    smtputf8: false,
     recipients: 2,
 };
 const GROUPED: Manner = Manner {
@@ -21,7 +31,7 @@ const GROUPED: Manner = Manner {
 const GREETED: &[u8] = b"220 here\r\n250-here\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 SIZE 100\r\n";
 
 /// Plays `script` cut into pieces of `cut` octets, beginning a message whenever one may begin; gives the steps.
-fn play(manner: Manner, script: &[u8], cut: usize) -> (Vec<Step>, Vec<u16>) {
+fn play(manner: &Manner, script: &[u8], cut: usize) -> (Vec<Step>, Vec<u16>) {
     let mut dialogue = Dialogue::new();
     // Groups that have another message behind them; the next one has QUIT.
     let mut messages = 2_u32;
@@ -29,7 +39,7 @@ fn play(manner: Manner, script: &[u8], cut: usize) -> (Vec<Step>, Vec<u16>) {
     for piece in script.chunks(cut) {
         let mut rest = piece;
         while !rest.is_empty() {
-            let (used, step) = dialogue.receive(&manner, rest, |code| codes.push(code));
+            let (used, step) = dialogue.receive(manner, rest, |code| codes.push(code));
             rest = &rest[used..];
             if step != Step::More {
                 steps.push(step);
@@ -49,7 +59,7 @@ fn play(manner: Manner, script: &[u8], cut: usize) -> (Vec<Step>, Vec<u16>) {
 fn same_however_cut(manner: Manner, replies: &[u8], expected: &[Step]) {
     let script = [GREETED, replies].concat();
     for cut in 1..=script.len() {
-        assert_eq!(play(manner, &script, cut).0, expected, "cut into {cut}");
+        assert_eq!(play(&manner, &script, cut).0, expected, "cut into {cut}");
     }
 }
 
@@ -91,7 +101,7 @@ fn without_pipelining_each_command_waits_for_its_reply() {
 #[test]
 fn pipelining_that_is_not_offered_is_not_used() {
     let script = b"220 here\r\n250 here PIPELINING\r\n";
-    let (steps, _) = play(PIPELINED, script, script.len());
+    let (steps, _) = play(&PIPELINED, script, script.len());
     assert_eq!(steps.last(), Some(&Step::Send(Chunk::Mail)));
 }
 
@@ -99,14 +109,14 @@ fn pipelining_that_is_not_offered_is_not_used() {
 fn bdat_without_chunking_ends_the_connection() {
     let script = b"220 here\r\n250 here\r\n";
     let (steps, _) = play(
-        Manner {
+        &Manner {
             bdat: true,
             ..PIPELINED
         },
         script,
         5,
     );
-    assert_eq!(steps.last(), Some(&Step::Over(Ending::NoChunking)));
+    assert_eq!(steps.last(), Some(&Step::Over(Ending::Lacks("CHUNKING"))));
 }
 
 #[test]
@@ -124,7 +134,7 @@ fn a_pipelined_bdat_message_takes_one_write() {
 #[test]
 fn when_no_recipient_is_accepted_only_the_dot_is_sent() {
     let (steps, codes) = play(
-        PIPELINED,
+        &PIPELINED,
         &[GREETED, b"250 ok\r\n550 no\r\n550 no\r\n354 go\r\n554 none\r\n"].concat(),
         7,
     );
@@ -136,7 +146,7 @@ fn when_no_recipient_is_accepted_only_the_dot_is_sent() {
 #[test]
 fn one_refused_recipient_makes_the_message_refused() {
     let replies = b"250 ok\r\n250 ok\r\n550 no\r\n354 go\r\n250 taken\r\n";
-    let (steps, _) = play(PIPELINED, &[GREETED, replies].concat(), 1000);
+    let (steps, _) = play(&PIPELINED, &[GREETED, replies].concat(), 1000);
     assert!(steps.contains(&Step::Send(Chunk::Content)));
     assert!(steps.contains(&Step::Finished(Outcome::Refused)));
 }
@@ -144,7 +154,7 @@ fn one_refused_recipient_makes_the_message_refused() {
 #[test]
 fn refused_data_is_followed_by_rset() {
     let replies = b"250 ok\r\n550 no\r\n550 no\r\n503 none\r\n250 reset\r\n";
-    let (steps, _) = play(PIPELINED, &[GREETED, replies].concat(), 3);
+    let (steps, _) = play(&PIPELINED, &[GREETED, replies].concat(), 3);
     assert!(steps.ends_with(&[
         Step::Send(Chunk::Reset),
         Step::Finished(Outcome::Refused),
@@ -155,20 +165,20 @@ fn refused_data_is_followed_by_rset() {
 #[test]
 fn a_refused_greeting_turns_the_client_away() {
     for script in [&b"421 later\r\n"[..], b"554 never\r\n"] {
-        assert_eq!(play(PIPELINED, script, 2).0, [Step::Over(Ending::TurnedAway)]);
+        assert_eq!(play(&PIPELINED, script, 2).0, [Step::Over(Ending::TurnedAway)]);
     }
 }
 
 #[test]
 fn a_421_in_the_middle_ends_the_connection() {
-    let (steps, _) = play(PIPELINED, &[GREETED, b"250 ok\r\n421 bye\r\n"].concat(), 1000);
+    let (steps, _) = play(&PIPELINED, &[GREETED, b"250 ok\r\n421 bye\r\n"].concat(), 1000);
     assert_eq!(steps.last(), Some(&Step::Over(Ending::Shutdown)));
 }
 
 #[test]
 fn what_is_no_reply_ends_the_connection() {
     assert_eq!(
-        play(PIPELINED, b"hello\r\n", 1).0.first(),
+        play(&PIPELINED, b"hello\r\n", 1).0.first(),
         Some(&Step::Over(Ending::Malformed))
     );
 }
@@ -225,7 +235,7 @@ fn in_a_group_each_message_has_the_outcome_of_its_own_replies() {
         b"250 taken\r\n221\r\n",
     ]
     .concat();
-    let (steps, _) = play(GROUPED, &[GREETED, &replies].concat(), 9);
+    let (steps, _) = play(&GROUPED, &[GREETED, &replies].concat(), 9);
     let outcomes: Vec<_> = steps.iter().filter(|step| matches!(step, Step::Finished(_))).collect();
     let [refused, accepted] = [Outcome::Refused, Outcome::Accepted].map(Step::Finished);
     assert_eq!(outcomes, [&refused, &refused, &accepted]);
@@ -287,6 +297,100 @@ fn a_message_behind_the_content_is_under_way_with_it_and_quit_is_not() {
 #[test]
 fn groups_are_not_used_where_pipelining_is_not_offered() {
     let script = b"220 here\r\n250 here\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n";
-    let (steps, _) = play(GROUPED, script, script.len());
+    let (steps, _) = play(&GROUPED, script, script.len());
     assert_eq!(steps.last(), Some(&Step::Send(Chunk::Content)));
+}
+
+#[test]
+fn starttls_comes_before_everything_else_and_is_followed_by_another_ehlo() {
+    let manner = Manner {
+        start_tls: true,
+        ..PIPELINED
+    };
+    let script = b"220 x\r\n250-x\r\n250 STARTTLS\r\n220 go\r\n250-x\r\n250 PIPELINING\r\n";
+    for cut in 1..=script.len() {
+        let expected = [
+            Step::Send(Chunk::Ehlo),
+            Step::Send(Chunk::StartTls),
+            Step::StartTls,
+            Step::Ready,
+            Step::Send(Chunk::Envelope),
+        ];
+        assert_eq!(play(&manner, script, cut).0, expected);
+    }
+    let (steps, _) = play(&manner, GREETED, 7);
+    assert_eq!(steps.last(), Some(&Step::Over(Ending::Lacks("STARTTLS"))));
+}
+
+#[test]
+fn auth_answers_what_it_is_asked_and_gives_up_when_it_is_refused() {
+    let manner = Manner {
+        auth: Some(Credentials {
+            mechanism: crate::auth::Mechanism::Login,
+            user: "u".into(),
+            password: "p".into(),
+        }),
+        ..PIPELINED
+    };
+    let script = [GREETED, b"334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n235 ok\r\n"].concat();
+    let spoken = Step::Send(Chunk::Spoken);
+    let (steps, _) = play(&manner, &script, 5);
+    let begun = [Step::Ready, Step::Send(Chunk::Envelope)];
+    assert_eq!(
+        steps,
+        [&[Step::Send(Chunk::Ehlo), spoken, spoken, spoken][..], &begun].concat()
+    );
+    let (steps, _) = play(&manner, &[GREETED, b"535 no\r\n"].concat(), 5);
+    assert!(matches!(steps.last(), Some(Step::Over(Ending::Lacks(_)))));
+}
+
+#[test]
+fn lmtp_waits_for_a_final_reply_of_each_recipient_that_was_accepted() {
+    let manner = Manner {
+        lmtp: true,
+        ..PIPELINED
+    };
+    let finished = |outcome| {
+        vec![
+            Step::Send(Chunk::Ehlo),
+            Step::Ready,
+            Step::Send(Chunk::Envelope),
+            Step::Send(Chunk::Content),
+            Step::Finished(outcome),
+            Step::Send(Chunk::Envelope),
+        ]
+    };
+    let envelope = "250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n";
+    let both = format!("{envelope}250 one\r\n250 two\r\n");
+    same_however_cut(manner.clone(), both.as_bytes(), &finished(Outcome::Accepted));
+    let one = format!("{envelope}250 one\r\n452 two\r\n");
+    same_however_cut(manner, one.as_bytes(), &finished(Outcome::Refused));
+}
+
+#[test]
+fn chunks_leave_one_by_one_without_pipelining_and_together_with_it() {
+    let chunks = |manner| Manner {
+        bdat: true,
+        chunks: 3,
+        ..manner
+    };
+    let replies = b"250 ok\r\n250 ok\r\n250 ok\r\n250 1\r\n250 2\r\n250 taken\r\n";
+    let sent = |steps: Vec<Step>| steps.into_iter().skip(2).collect::<Vec<_>>();
+    let script = [GREETED, replies].concat();
+    let over = Step::Finished(Outcome::Accepted);
+    assert_eq!(
+        sent(play(&chunks(PIPELINED), &script, 4).0),
+        [Step::Send(Chunk::Envelope), over, Step::Send(Chunk::Envelope)]
+    );
+    let one_by_one = [
+        Chunk::Mail,
+        Chunk::Rcpt(0),
+        Chunk::Rcpt(1),
+        Chunk::Piece(0),
+        Chunk::Piece(1),
+        Chunk::Piece(2),
+    ];
+    let mut expected: Vec<Step> = one_by_one.into_iter().map(Step::Send).collect();
+    expected.extend([over, Step::Send(Chunk::Mail)]);
+    assert_eq!(sent(play(&chunks(LOCKSTEP), &script, 4).0), expected);
 }

@@ -1,9 +1,13 @@
-//! A small SMTP server for the tests: a thread for each connection, keeps everything that it was sent.
+//! A small SMTP server for the tests: a thread for each connection, keeps everything that it was sent. Not every
+//! test uses all of it.
+
+#![allow(dead_code)]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// How the server answers.
 #[derive(Clone, Copy)]
@@ -13,6 +17,10 @@ pub struct Behaviour {
     pub rcpt: &'static str,
     pub octet_by_octet: bool,
     pub hang_up_at_end: bool,
+    /// Once so many messages have come, the whole server does nothing for a time.
+    pub stall: Option<(usize, Duration)>,
+    /// A PROXY header (version 1) is awaited before the greeting.
+    pub proxy: bool,
 }
 
 impl Default for Behaviour {
@@ -23,6 +31,8 @@ impl Default for Behaviour {
             rcpt: "250 2.1.5 ok\r\n",
             octet_by_octet: false,
             hang_up_at_end: false,
+            stall: None,
+            proxy: false,
         }
     }
 }
@@ -94,6 +104,11 @@ fn serve(stream: TcpStream, behaviour: Behaviour, seen: &Mutex<Seen>) -> std::io
             .try_for_each(|piece| (&stream).write_all(piece))
     };
     let mut input = BufReader::with_capacity(1 << 20, &stream);
+    if behaviour.proxy {
+        let mut line = String::new();
+        input.read_line(&mut line)?;
+        seen.lock().unwrap().commands.push(line);
+    }
     say(behaviour.greeting)?;
     loop {
         let glued = usize::from(!input.buffer().is_empty());
@@ -156,6 +171,12 @@ fn take(
     if content.is_empty() || behaviour.rcpt.starts_with('5') {
         return say("554 5.5.1 no valid recipients\r\n");
     }
-    seen.lock().unwrap().messages.push(content);
+    let mut seen = seen.lock().unwrap();
+    seen.messages.push(content);
+    if let Some((_, time)) = behaviour.stall.filter(|(after, _)| *after == seen.messages.len()) {
+        // With the lock, so that no other connection goes on.
+        std::thread::sleep(time);
+    }
+    drop(seen);
     say("250 2.0.0 taken\r\n")
 }

@@ -1,0 +1,246 @@
+//! The tables of a page, from the figures of its runs. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::chart::escape;
+use super::plots::STAGES;
+use super::{Run, count, plain, time};
+
+/// A figure that matters: where it stands, its name, and how it is written.
+struct Headline {
+    place: &'static str,
+    name: &'static str,
+    text: fn(f64) -> String,
+}
+
+const HEADLINES: [Headline; 10] = [
+    Headline {
+        place: "/messages_per_second",
+        name: "messages a second",
+        text: count,
+    },
+    Headline {
+        place: "/messages",
+        name: "messages accepted",
+        text: count,
+    },
+    Headline {
+        place: "/failures_in_whole_run",
+        name: "failures",
+        text: count,
+    },
+    Headline {
+        place: "/stages/from_plan/p50",
+        name: "from the planned time, p50",
+        text: time,
+    },
+    Headline {
+        place: "/stages/from_plan/p99",
+        name: "from the planned time, p99",
+        text: time,
+    },
+    Headline {
+        place: "/stages/final_reply/p50",
+        name: "final reply, p50",
+        text: time,
+    },
+    Headline {
+        place: "/stages/final_reply/p99",
+        name: "final reply, p99",
+        text: time,
+    },
+    Headline {
+        place: "/server_cpu_us_per_message",
+        name: "server CPU a message",
+        text: time,
+    },
+    Headline {
+        place: "/generator_cpu_us_per_message",
+        name: "generator CPU a message",
+        text: time,
+    },
+    Headline {
+        place: "/generator_cpu_share",
+        name: "of its cores used by the generator",
+        text: |share| format!("{:.0} %", share * 100.0),
+    },
+];
+
+/// The figures that matter, large.
+pub fn tiles(figures: &Value) -> String {
+    let mut tiles = String::from("<div class=\"tiles\">\n");
+    for headline in &HEADLINES {
+        let Some(value) = figures.pointer(headline.place).and_then(Value::as_f64) else {
+            continue;
+        };
+        let bad = headline.place == "/failures_in_whole_run" && value > 0.0;
+        let _ = writeln!(
+            tiles,
+            "<div class=\"tile{}\"><b>{}</b><span>{}</span></div>",
+            if bad { " bad" } else { "" },
+            escape(&(headline.text)(value)),
+            headline.name
+        );
+    }
+    tiles + "</div>\n"
+}
+
+/// The figures that matter of two runs, with what the second is to the first.
+pub fn side_by_side(a: &Run, b: &Run) -> String {
+    let mut rows = String::new();
+    for headline in &HEADLINES {
+        let of = |run: &Run| run.figures.pointer(headline.place).and_then(Value::as_f64);
+        let (one, other) = (of(a), of(b));
+        if one.is_none() && other.is_none() {
+            continue;
+        }
+        let text = |value: Option<f64>| value.map_or("-".into(), |value| escape(&(headline.text)(value)));
+        let _ = writeln!(
+            rows,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            headline.name,
+            text(one),
+            text(other),
+            ratio(one, other)
+        );
+    }
+    let (a, b) = (escape(&a.name), escape(&b.name));
+    table(&["", &a, &b, &format!("{b} / {a}")], &rows)
+}
+
+fn ratio(one: Option<f64>, other: Option<f64>) -> String {
+    match (one, other) {
+        (Some(one), Some(other)) if one > 0.0 => format!("{:.3}", other / one),
+        _ => "-".into(),
+    }
+}
+
+/// Latency of each stage.
+pub fn stages(runs: &[Run]) -> String {
+    let mut rows = String::new();
+    for (key, name) in STAGES {
+        for run in runs {
+            let Some(stage) = run
+                .figures
+                .pointer(&format!("/stages/{key}"))
+                .filter(|stage| stage.is_object())
+            else {
+                continue;
+            };
+            let name = if runs.len() > 1 {
+                format!("{name}, {}", run.name)
+            } else {
+                name.to_owned()
+            };
+            let _ = write!(rows, "<tr><td>{}</td>", escape(&name));
+            for figure in ["count", "mean", "p50", "p90", "p99", "p99.9", "max"] {
+                let value = stage.get(figure).and_then(Value::as_f64);
+                let text = value.map(|value| if figure == "count" { count(value) } else { time(value) });
+                let _ = write!(rows, "<td>{}</td>", escape(&text.unwrap_or_else(|| "-".into())));
+            }
+            rows.push_str("</tr>\n");
+        }
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    table(&["stage", "count", "mean", "p50", "p90", "p99", "p99.9", "max"], &rows)
+}
+
+/// What went wrong, by kind; a sentence when nothing did.
+pub fn failures(runs: &[Run]) -> String {
+    let kinds = [
+        ("refused", "messages refused"),
+        ("lost", "messages lost with their connection, before the final reply"),
+        ("unanswered", "messages without a final reply at the end"),
+        ("connect_failures", "connections that failed"),
+        ("turned_away", "connections turned away at greeting or EHLO"),
+        ("malformed", "connections with something that is no reply"),
+    ];
+    let mut rows = String::new();
+    for run in runs {
+        for (key, what) in kinds {
+            let times = run.figures.get(key).and_then(Value::as_f64).unwrap_or_default();
+            if times > 0.0 {
+                let name = if runs.len() > 1 {
+                    format!("{}: {what}", run.name)
+                } else {
+                    what.to_owned()
+                };
+                let _ = writeln!(
+                    rows,
+                    "<tr><td>{}</td><td class=\"bad\">{}</td></tr>",
+                    escape(&name),
+                    escape(&count(times))
+                );
+            }
+        }
+    }
+    if rows.is_empty() {
+        return "<p>Nothing failed in the measured window.</p>\n".into();
+    }
+    table(&["failures in the measured window", ""], &rows)
+}
+
+/// The flags.
+pub fn settings(runs: &[Run]) -> String {
+    keys_and_values(runs, "/scenario", "setting")
+}
+
+/// The machine and what its kernel is set to.
+pub fn hosts(runs: &[Run]) -> String {
+    let mut text = keys_and_values(runs, "/host", "host");
+    let sysctls = keys_and_values(runs, "/sysctl", "kernel setting");
+    if !sysctls.is_empty() {
+        let _ = writeln!(
+            text,
+            "<details><summary>Kernel settings at the time of the run</summary>{sysctls}</details>"
+        );
+    }
+    text
+}
+
+fn keys_and_values(runs: &[Run], place: &str, title: &str) -> String {
+    let of = |run: &Run| {
+        run.figures
+            .pointer(place)
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let all: Vec<_> = runs.iter().map(of).collect();
+    let keys: BTreeSet<&String> = all.iter().flat_map(|map| map.keys()).collect();
+    let mut rows = String::new();
+    for key in keys {
+        let values: Vec<String> = all.iter().map(|map| map.get(key).map_or("-".into(), plain)).collect();
+        if values.iter().all(|value| value == "-") {
+            continue;
+        }
+        let _ = write!(rows, "<tr><td>{}</td>", escape(&key.replace('_', " ")));
+        for value in values {
+            let _ = write!(rows, "<td class=\"text\">{}</td>", escape(&value));
+        }
+        rows.push_str("</tr>\n");
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    let mut heads = vec![title.to_owned()];
+    heads.extend(runs.iter().map(|run| {
+        if runs.len() > 1 {
+            escape(&run.name)
+        } else {
+            String::new()
+        }
+    }));
+    table(&heads.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
+}
+
+/// `heads` and `rows` are HTML.
+fn table(heads: &[&str], rows: &str) -> String {
+    let heads: String = heads.iter().map(|head| format!("<th>{head}</th>")).collect();
+    format!("<div class=\"wide\"><table><thead><tr>{heads}</tr></thead><tbody>\n{rows}</tbody></table></div>\n")
+}
