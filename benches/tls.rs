@@ -85,7 +85,9 @@ fn records(c: &mut Criterion) {
             server.reader().read_exact(&mut taken).unwrap();
         })
     });
-    group.bench_function("copy", |b| b.iter(|| black_box(&mut taken).copy_from_slice(black_box(&sent))));
+    group.bench_function("copy", |b| {
+        b.iter(|| black_box(&mut taken).copy_from_slice(black_box(&sent)))
+    });
     group.finish();
     assert_eq!(sent, taken);
 }

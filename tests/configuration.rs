@@ -316,7 +316,7 @@ fn serve_refuses_an_invalid_file_and_a_key_of_a_later_version_in_one_line() {
             "shards = \"x\"",
             "postern.toml:1:10: shards: found \"x\", expected a whole number",
         ),
-        ("[tls]\nself_signed = true", "[tls]"),
+        ("[fleet]\nredis = \"redis://127.0.0.1\"", "[fleet]"),
         ("[[next_hop]]\nto = [\"mx:\"]", "mx:"),
         (WHOLE, "yet"),
     ] {

@@ -113,7 +113,6 @@ fn a_data_dir_that_cannot_be_made_is_told() {
 #[test]
 fn what_this_version_cannot_do_is_told_and_not_ignored() {
     for (sections, word) in [
-        ("[tls]\nself_signed = true", "[tls]"),
         ("[[next_hop]]\nto = [\"smtp://192.0.2.1:25\"]", "smtp://192.0.2.1:25"),
         ("[[next_hop]]\nto = [\"mx:\"]", "mx:"),
         ("[auth]\nusers = \"users.txt\"", "[auth]"),

@@ -187,7 +187,10 @@ fn what_cannot_be_used_is_refused_with_its_reason_and_changes_nothing() {
         (format!("nonsense = 1\n{text}"), "nonsense"),
         (text.replace("tarpit = \"0s\"", "tarpit = 7"), "tarpit"),
         ("[limits".to_owned(), "postern.toml"),
-        (format!("{text}[tls]\nself_signed = true\n"), "tls"),
+        (
+            format!("{text}[tls]\ncertificate = \"gone.pem\"\nkey = \"gone.pem\"\n"),
+            "gone.pem",
+        ),
         (elsewhere, taken_address.as_str()),
         (
             text.replace("accepted = [\"*\"]", "accepted = [\"*\"]\nrecipients = \"gone.txt\""),
