@@ -60,7 +60,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 /// A case takes a quarter of a second without optimisation; `PROPTEST_CASES` asks for more of them.
 fn config() -> ProptestConfig {
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
-    let cases = if asked { ProptestConfig::default().cases } else { 40 };
+    let cases = if asked { ProptestConfig::default().cases } else { 64 };
     ProptestConfig {
         cases,
         failure_persistence: None,

@@ -120,7 +120,7 @@ fn a_message_of_any_size_may_pass_through_many_segments() {
 #[test]
 fn a_full_disk_refuses_what_comes_and_keeps_what_is_there() {
     let mut rig = Rig::new(SMALL, 7);
-    rig.disk.room = Some((6 * 32) << 10);
+    rig.disk.room = Some(6 * (32 << 10));
     let mut refused = 0;
     for _ in 0..100 {
         let id = rig.send(5000);
