@@ -154,7 +154,7 @@ impl Connection {
         shard.metrics.raise(Gauge::Connections);
         let record = SessionRecord {
             id: shard.next_id(opened),
-            binding: binding.name.clone(),
+            binding: binding.clone(),
             client: peer.ip(),
             client_text: peer.ip().to_string().into(),
             port: peer.port(),
@@ -163,7 +163,6 @@ impl Connection {
             refused: 0,
             tls: None,
             limit: None,
-            user: None,
             end: End::Panicked,
         };
         Box::new(Connection {
@@ -417,7 +416,7 @@ mod tests {
     /// slot, its task's header, and what the executor keeps for a wait.
     #[test]
     fn a_connection_takes_little_memory_and_its_task_holds_it_once() {
-        assert!(size_of::<Connection>() <= 1150, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 1100, "{}", size_of::<Connection>());
         assert!(future_of(serve) <= 300, "{}", future_of(serve));
         assert!(future_of(serve_proxied) <= 900, "{}", future_of(serve_proxied));
     }

@@ -40,7 +40,7 @@ pub struct Message {
     /// Octets above 127 have come.
     eight_bit: bool,
     /// Why a piece could not be written: the message will be refused at its end.
-    pub failure: Option<Failure>,
+    pub failure: Option<Box<Failure>>,
 }
 
 /// What becomes of the content.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::Shard;
 use super::tls::Secured;
 use crate::log::Level;
+use crate::policy::binding::Binding;
 use crate::smtp::envelope::Envelope;
 use crate::smtp::oxsmtp::Event;
 use crate::smtp::path::{ForwardPath, ReversePath};
@@ -25,7 +26,7 @@ pub struct SessionRecord {
     /// Its name in the log.
     pub id: QueueId,
     /// The binding it came to.
-    pub binding: Box<str>,
+    pub binding: Arc<Binding>,
     /// Where it came from.
     pub client: IpAddr,
     /// The same as text: it stands in the line of each message.
@@ -35,15 +36,13 @@ pub struct SessionRecord {
     /// When it was accepted.
     pub opened: Instant,
     /// Messages acknowledged.
-    pub messages: u64,
+    pub messages: u32,
     /// Messages refused or given up.
-    pub refused: u64,
+    pub refused: u32,
     /// What the handshake has agreed on, or why there was none.
     pub tls: Option<Box<Result<Secured, String>>>,
     /// The last limit that was passed.
     pub limit: Option<Event>,
-    /// Whom its client has proved to be.
-    pub user: Option<Arc<str>>,
     /// How it ended.
     pub end: End,
 }
@@ -117,7 +116,7 @@ impl Shard {
         let mut line = lines
             .line(self.wall(now), level, "session")
             .field("session", record.id.as_str())
-            .field("binding", record.binding.as_bytes())
+            .field("binding", record.binding.name.as_bytes())
             .field("client", &*record.client_text)
             .number("port", u64::from(record.port))
             .field("helo", session.hello_name());
@@ -132,15 +131,15 @@ impl Shard {
             }
             Some(Err(error)) => line.field("tls_error", error.as_str()),
         };
-        if let Some(user) = &record.user {
+        if let Some(user) = session.user() {
             line = line.field("user", &**user);
         }
         if session.logon_errors() > 0 {
             line = line.number("logon_errors", session.logon_errors());
         }
         line = line
-            .number("messages", record.messages)
-            .number("refused", record.refused)
+            .number("messages", u64::from(record.messages))
+            .number("refused", u64::from(record.refused))
             .seconds("duration", now.saturating_duration_since(record.opened))
             .field("end", record.end.name());
         if let Some(limit) = record.limit {
@@ -177,7 +176,7 @@ impl Shard {
     pub(super) fn record_message(
         &self,
         session: &SessionRecord,
-        hello: &str,
+        dialogue: &Session,
         message: &MessageRecord<'_>,
         now: Instant,
     ) {
@@ -187,8 +186,8 @@ impl Shard {
             .field("id", message.id.as_ref().map_or("-", QueueId::as_str))
             .field("session", session.id.as_str())
             .field("client", &*session.client_text)
-            .field("helo", hello);
-        if let Some(user) = &session.user {
+            .field("helo", dialogue.hello_name());
+        if let Some(user) = dialogue.user() {
             line = line.field("user", &**user);
         }
         line = line.field("from", reverse(&message.envelope.reverse_path));

@@ -83,7 +83,6 @@ impl Connection {
             self.shard.metrics.count(Counter::LogonsFailed);
         }
         if self.session.user().is_some() {
-            self.record.user = self.session.user().cloned();
             self.shard.metrics.count(Counter::Logons);
         }
     }

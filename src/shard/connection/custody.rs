@@ -64,7 +64,7 @@ impl Connection {
         }
         match self.seat.slot().clone().file_work().await {
             Done::Appended(Ok(draft), buffer) => message.resume(draft, buffer),
-            Done::Appended(Err(error), _) => message.failure = Some(error.into()),
+            Done::Appended(Err(error), _) => message.failure = Some(Box::new(error.into())),
             Done::Committed(..) => {}
         }
     }
@@ -88,7 +88,7 @@ impl Connection {
                     Done::Committed(Ok(_), buffer) => self.shard.keep_buffer(buffer),
                     Done::Committed(Err(failure), buffer) => {
                         self.shard.keep_buffer(buffer);
-                        message.failure = Some(failure);
+                        message.failure = Some(Box::new(failure));
                     }
                     Done::Appended(..) => {}
                 }
@@ -127,10 +127,10 @@ impl Connection {
             self.shard.spool.borrow_mut().flush(message.id);
             self.shard.drive_spool();
             if let Word::Written(Err(failure)) = self.seat.slot().clone().word().await {
-                message.failure = Some(maildir::Failure {
+                message.failure = Some(Box::new(maildir::Failure {
                     kind: FailureKind::Full,
                     text: failure.text,
-                });
+                }));
                 return Some(Fate::Refused(Reply::CannotStore));
             }
         }
@@ -219,8 +219,7 @@ impl Connection {
                 delivering: Some(now.saturating_duration_since(ended)),
                 error: message.failure.as_ref().map(|f| f.text.as_str()),
             };
-            self.shard
-                .record_message(&self.record, self.session.hello_name(), &record, now);
+            self.shard.record_message(&self.record, &self.session, &record, now);
             if custody.is_some() {
                 self.shard
                     .metrics
@@ -266,8 +265,7 @@ impl Connection {
             delivering: None,
             error: None,
         };
-        self.shard
-            .record_message(&self.record, self.session.hello_name(), &record, now);
+        self.shard.record_message(&self.record, &self.session, &record, now);
         if let Some(message) = message {
             message.abandon(&self.shard);
         }
