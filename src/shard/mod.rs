@@ -341,6 +341,7 @@ impl Shard {
         let at = self.moment(clock::now());
         self.onward.queue.borrow_mut().drain(at);
         self.act();
+        self.recall_jobs();
         self.slots.raise(alarm);
     }
 
