@@ -5,6 +5,8 @@
 //! PIPELINING and one recipient; the hop's replies are constants.
 //! `copy_only` is the lower bound in the same run: constant commands, one copy of the content, and the line ends of the
 //! replies looked for. Run: `cargo bench --bench client`.
+//!
+//! Measured with `--quick` on two shared cores: 1.2 µs dotted, 1.8 µs plain, 1.0 µs as a chunk; `copy_only` 0.11 µs.
 
 use std::hint::black_box;
 use std::sync::Arc;
