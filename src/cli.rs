@@ -1,9 +1,10 @@
 //! The command line: what was typed, and which part of the program answers.
 //!
-//! Promises: exit codes and streams are those of the manual below; nothing but the answer of `check` goes to stdout.
+//! Promises: exit codes and streams are those of the manual below; nothing but answers goes to stdout.
 //! Lives on the main thread.
 
 mod passwd;
+mod queue;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,12 @@ enum Command {
         #[arg(long, value_name = "SCHEME", default_value = "ARGON2ID", value_parser = scheme)]
         scheme: Scheme,
     },
+    /// Look at the queue of the running edge, and work on it
+    #[command(after_help = queue::HELP)]
+    Queue {
+        #[command(subcommand)]
+        command: queue::Command,
+    },
 }
 
 const ABOUT: &str = "\
@@ -58,7 +65,8 @@ Try next:
   postern                              run on the embedded default
   postern check > postern.toml         write that default down, to change it
   postern check --config postern.toml  is it valid, and what does it mean?
-  postern --config postern.toml        run on it; SIGHUP reads it again, SIGTERM ends";
+  postern --config postern.toml        run on it; SIGHUP reads it again, SIGTERM ends
+  postern queue list                   what waits for delivery";
 
 const CHECK: &str = "\
 Exit status: 0 valid, 2 invalid. Mistakes and warnings go to stderr, the effective configuration to stdout.
@@ -78,6 +86,13 @@ pub fn run() -> ExitCode {
         Command::Serve => serve(config),
         Command::Check => check(config.as_deref()),
         Command::Passwd { user, scheme } => passwd::passwd(&user, scheme),
+        Command::Queue { command } => match load(config.as_deref()) {
+            Ok(config) => queue::run(&command, &config.data_dir),
+            Err(error) => {
+                eprintln!("postern: {}", error.one_line());
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

@@ -17,6 +17,7 @@ use crossbeam_queue::{ArrayQueue, SegQueue};
 use crate::smtp::sasl::Secret;
 
 mod heartbeats;
+pub mod operator;
 
 pub use heartbeats::Heartbeats;
 

@@ -198,9 +198,9 @@ mod tests {
         for (key, wait) in [0, 1, 99, 100, 101, 200].into_iter().enumerate() {
             wheel.arm(key, epoch + wait * MS);
         }
-        assert_eq!(looked_at(&mut wheel, epoch + 99 * MS), []);
+        assert_eq!(looked_at(&mut wheel, epoch + 99 * MS), [0; 0]);
         assert_eq!(looked_at(&mut wheel, epoch + 100 * MS), [0, 1, 2, 3]);
-        assert_eq!(looked_at(&mut wheel, epoch + 199 * MS), []);
+        assert_eq!(looked_at(&mut wheel, epoch + 199 * MS), [0; 0]);
         assert_eq!(looked_at(&mut wheel, epoch + 200 * MS), [4, 5]);
         assert!(wheel.is_empty());
     }
@@ -219,7 +219,7 @@ mod tests {
             Look::At(epoch + 900 * MS)
         });
         assert_eq!((looks, wheel.len(), wheel.next()), (1, 1, Some(epoch + 900 * MS)));
-        assert_eq!(looked_at(&mut wheel, epoch + 899 * MS), []);
+        assert_eq!(looked_at(&mut wheel, epoch + 899 * MS), [0; 0]);
         assert_eq!(looked_at(&mut wheel, epoch + 900 * MS), [7]);
     }
 
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(wheel.len(), 3);
         assert_eq!(looked_at(&mut wheel, epoch + 200 * MS), [1]);
         assert_eq!(looked_at(&mut wheel, epoch + 500 * MS), [0, 2]);
-        assert_eq!(looked_at(&mut wheel, epoch + 5000 * MS), []);
+        assert_eq!(looked_at(&mut wheel, epoch + 5000 * MS), [0; 0]);
     }
 
     #[test]
@@ -309,8 +309,8 @@ mod tests {
         let epoch = Instant::now();
         let mut wheel = TimerWheel::new(epoch + 10 * SLOT);
         wheel.arm(0, epoch);
-        assert_eq!(looked_at(&mut wheel, epoch), []);
+        assert_eq!(looked_at(&mut wheel, epoch), [0; 0]);
         assert_eq!(looked_at(&mut wheel, epoch + 11 * SLOT), [0]);
-        assert_eq!(looked_at(&mut wheel, epoch + 11 * SLOT), []);
+        assert_eq!(looked_at(&mut wheel, epoch + 11 * SLOT), [0; 0]);
     }
 }

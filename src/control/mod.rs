@@ -23,6 +23,7 @@ use crate::metrics::{Counter, Gauge, Metrics};
 pub mod dns;
 pub mod files;
 pub mod http;
+pub mod operator;
 mod passwords;
 pub mod resolve;
 pub mod sampler;
@@ -90,6 +91,8 @@ pub struct Setup {
     pub admin: Option<TcpListener>,
     /// What the admin pages show.
     pub status: StatusSource,
+    /// How an operator's commands reach the shards.
+    pub operator: Option<operator::Operator>,
     /// Signs of life of the shards.
     pub heartbeats: Arc<Heartbeats>,
     /// A duplicate of every listening socket of every shard, non-blocking like the originals; to begin with,
@@ -198,6 +201,7 @@ async fn run(
         questions,
         admin,
         status,
+        operator,
         heartbeats,
         silence,
         callbacks,
@@ -234,6 +238,9 @@ async fn run(
         metrics.clone(),
         log.clone(),
     ));
+    if let Some(operator) = operator {
+        parts.spawn(operator::serve(operator, log.clone()));
+    }
     if let Some(listener) = admin {
         parts.spawn(http::serve(
             listener,

@@ -83,7 +83,7 @@ mod tests {
         let stale = |ms| hearts.stale(at(ms), LIMIT).collect::<Vec<_>>();
         hearts.beat(0, at(0));
         hearts.beat(1, at(500));
-        assert_eq!(stale(1000), []);
+        assert_eq!(stale(1000), [0; 0]);
         assert_eq!(stale(1001), [0]);
         assert_eq!(stale(9000), [0, 1], "the third has not started");
         hearts.beat(0, at(9000));

@@ -100,6 +100,11 @@ impl<A: Clone + Eq + Hash> Health<A> {
         }
     }
 
+    /// Everybody is believed to answer again: somebody who knows has asked for it.
+    pub fn believe_all(&mut self) {
+        self.dead.clear();
+    }
+
     /// Whether the address is being passed over.
     pub fn is_dead(&self, address: &A) -> bool {
         self.dead.contains_key(address)
@@ -278,6 +283,17 @@ mod tests {
         health.answers(&1);
         assert!(!health.is_dead(&1));
         assert_eq!(next(&mut health, &targets, now), Some(1));
+    }
+
+    #[test]
+    fn all_are_tried_again_when_they_are_believed_to_answer() {
+        let (mut health, now) = (Health::new(), Instant::now());
+        let targets = [vec![1]];
+        health.is_silent(&1, now);
+        assert_eq!(next(&mut health, &targets, now), None);
+        health.believe_all();
+        assert_eq!(next(&mut health, &targets, now), Some(1));
+        assert_eq!(next(&mut health, &targets, now), Some(1), "not as a probe");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod listening;
+mod operator;
 mod panics;
 mod preflight;
 mod routes;
@@ -118,6 +119,7 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
     let sockets = listening.open(&config, shards, log)?;
     let admin = config.admin.map(control::http::bind).transpose()?;
 
+    let (_socket, commands) = operator::socket(&config, log).unzip();
     let epoch = Instant::now();
     let heartbeats = Arc::new(Heartbeats::new(shards, epoch));
     let (desk, questions) = desk(QUESTIONS);
@@ -137,6 +139,7 @@ fn run(config: Config, path: Option<PathBuf>, log: &Log) -> Result<ExitCode, Str
         settings: built.control,
         admin,
         status: Arc::new(move || Status::clone(&shown.load())),
+        operator: commands.map(|listener| operator::to_shards(listener, inboxes.clone())),
         heartbeats: heartbeats.clone(),
         listeners: listening.twins(shards),
         silence: SILENCE,

@@ -4,6 +4,9 @@
 
 use std::sync::Arc;
 
+use rustls::RootCertStore;
+use rustls::pki_types::TrustAnchor;
+
 use super::settings::unreadable;
 use crate::config::{self, Config};
 use crate::maildir::Template;
@@ -15,17 +18,64 @@ use crate::tls::{self, Trust};
 /// Messages of one route that a shard tries to deliver at once, of those for which no client waits.
 const ATTEMPTS: usize = 128;
 
+/// The routes in force. A reload that changes nothing about them leaves them as they are: messages stay where they are
+/// queued, and connections to hops are kept.
+#[derive(Debug, Default)]
+pub struct Routes {
+    made_of: Option<Makings>,
+    made: Vec<Arc<Route>>,
+}
+
+/// All that routes are made of.
+#[derive(Debug, PartialEq)]
+struct Makings {
+    hostname: String,
+    routes: Vec<config::Route>,
+    credentials: Vec<Option<Credentials>>,
+    /// Whose certificates are believed, where some route has to know.
+    roots: Option<Vec<TrustAnchor<'static>>>,
+}
+
+impl Routes {
+    /// Those of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names what cannot be used.
+    pub fn of(&mut self, config: &Config) -> Result<Vec<Arc<Route>>, String> {
+        let credentials: Vec<_> = config.routes.iter().map(credentials).collect::<Result<_, _>>()?;
+        let required = config.routes.iter().any(|route| route.tls == config::HopTls::Required);
+        let roots = required.then(|| tls::system_roots().0);
+        let makings = Makings {
+            hostname: config.hostname.clone(),
+            routes: config.routes.clone(),
+            credentials: credentials.clone(),
+            roots: roots.as_ref().map(|roots| roots.roots.clone()),
+        };
+        if self.made_of.as_ref() != Some(&makings) {
+            let routes = config.routes.iter().zip(credentials);
+            let routes =
+                routes.map(|(configured, known)| route(configured, config, known, roots.as_ref()).map(Arc::new));
+            self.made = routes.collect::<Result<_, _>>()?;
+            self.made_of = Some(makings);
+        }
+        Ok(self.made.clone())
+    }
+}
+
 /// The route of one `[[next_hop]]`.
-///
-/// # Errors
-///
-/// A sentence that names what cannot be used.
-pub fn route(route: &config::Route, config: &Config) -> Result<Route, String> {
-    let credentials = credentials(route)?;
-    let (tls_use, trust) = match route.tls {
-        config::HopTls::Off => (TlsUse::Off, Trust::Anyone),
-        config::HopTls::Opportunistic => (TlsUse::Opportunistic, Trust::Anyone),
-        config::HopTls::Required => (TlsUse::Required, Trust::Roots(tls::system_roots().0)),
+fn route(
+    route: &config::Route,
+    config: &Config,
+    credentials: Option<Credentials>,
+    roots: Option<&Arc<RootCertStore>>,
+) -> Result<Route, String> {
+    let credentials = credentials.map(Arc::new);
+    let (tls_use, trust) = match (route.tls, roots) {
+        (config::HopTls::Required, Some(roots)) => (TlsUse::Required, Trust::Roots(roots.clone())),
+        (config::HopTls::Required, None) => (TlsUse::Required, Trust::Roots(Arc::new(RootCertStore::empty()))),
+        (config::HopTls::Opportunistic, _) => (TlsUse::Opportunistic, Trust::Anyone),
+        (config::HopTls::Off, _) => (TlsUse::Off, Trust::Anyone),
     };
     let terms = |dialect: Dialect, implicit_tls: bool| {
         Arc::new(client::Terms {
@@ -71,7 +121,7 @@ pub fn route(route: &config::Route, config: &Config) -> Result<Route, String> {
 }
 
 /// Whom this edge is towards a next hop.
-fn credentials(route: &config::Route) -> Result<Option<Arc<Credentials>>, String> {
+fn credentials(route: &config::Route) -> Result<Option<Credentials>, String> {
     let (Some(username), Some(path)) = (&route.username, &route.password_file) else {
         return Ok(None);
     };
@@ -83,7 +133,7 @@ fn credentials(route: &config::Route) -> Result<Option<Arc<Credentials>>, String
             path.display()
         ));
     }
-    Ok(Some(Arc::new(Credentials::new(username, password))))
+    Ok(Some(Credentials::new(username, password)))
 }
 
 /// How long and how often delivery is tried.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::certificates::{self, Certificates, Reading};
-use super::routes;
+use super::routes::{self, Routes};
 use crate::config::{self, Config};
 use crate::control::{self, dns, resolve};
 use crate::log::{Level, Log};
@@ -38,6 +38,8 @@ pub struct Scopes {
     resources: HashMap<String, Arc<Low>>,
     /// What unknown users are answered with, which must not change while somebody compares.
     seed: Option<Seed>,
+    /// Those of the configuration in force, which stay where it stays the same.
+    routes: Routes,
 }
 
 impl Scopes {
@@ -217,15 +219,13 @@ pub fn build(
         list.read(log)?;
     }
     let certificates = Reading::of(config, in_use, log)?;
-    let mut routes = Vec::new();
+    let routes = scopes.routes.of(config)?;
     let mut disks = vec![config.data_dir.clone()];
-    for configured in &config.routes {
-        let route = routes::route(configured, config)?;
+    for route in &routes {
         disks.extend(route.targets.iter().filter_map(|target| match target {
             Target::Maildir(template) => Some(template.root().to_path_buf()),
             _ => None,
         }));
-        routes.push(Arc::new(route));
     }
     let policy = Policy {
         bindings: config

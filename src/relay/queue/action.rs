@@ -114,8 +114,8 @@ pub enum Kind {
 /// What a driver has to do, in this order.
 #[derive(Debug)]
 pub enum Action {
-    /// Find a hop and deliver. Answered by [`Queue::outcomes`](super::Queue::outcomes) or
-    /// [`Queue::no_hop`](super::Queue::no_hop), once.
+    /// Find a hop and deliver. Answered by [`Queue::outcomes`](super::Queue::outcomes),
+    /// [`Queue::no_hop`](super::Queue::no_hop) or [`Queue::reroute`](super::Queue::reroute), once.
     Attempt {
         /// The message.
         id: QueueId,

@@ -6,7 +6,7 @@
 //!
 //! The methods are of four kinds. What happened: [`Queue::take`], [`Queue::recovered`], [`Queue::outcomes`],
 //! [`Queue::no_hop`], [`Queue::durable`], [`Queue::cannot_persist`], [`Queue::reported`], [`Queue::cannot_report`],
-//! [`Queue::client_gone`], [`Queue::turn`], [`Queue::drain`]. What to do: [`Queue::next_action`], to be called until there is
+//! [`Queue::client_gone`], [`Queue::reroute`], [`Queue::turn`], [`Queue::drain`]. What to do: [`Queue::next_action`], to be called until there is
 //! none after anything that happened. When to look again: [`Queue::next_due`]. And what an operator asks for.
 
 mod action;
@@ -14,6 +14,7 @@ mod decide;
 mod lane;
 mod message;
 mod operator;
+mod reroute;
 mod tick;
 mod timers;
 

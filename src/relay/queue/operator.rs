@@ -151,6 +151,25 @@ impl<'q> Listed<'q> {
         self.message.groups.iter().map(|g| g.attempts).max().unwrap_or_default()
     }
 
+    /// The attempts that the recipient at this place has seen.
+    pub fn attempts_of(&self, place: usize) -> u16 {
+        let group = self.message.recipients.get(place).map(|own| own.group as usize);
+        let group = group.and_then(|group| self.message.groups.get(group));
+        group.map_or(0, |group| group.attempts)
+    }
+
+    /// Whether an attempt is under way.
+    pub fn is_being_tried(&self) -> bool {
+        self.message.running > 0
+    }
+
+    /// When the next of its recipients is to be tried, in unix seconds; none where nobody waits for it.
+    pub fn next_due(&self) -> Option<u64> {
+        let groups = self.message.groups.iter();
+        let waiting = groups.filter(|g| g.waiting > 0 && !g.is_running() && !self.message.held);
+        waiting.map(|group| self.at.unix_of(group.due)).min()
+    }
+
     /// Its recipients, where each stands, and what was last said.
     pub fn recipients(&self) -> impl Iterator<Item = (&'q Recipient, Stand, Option<&'q Said>)> {
         let (message, at) = (self.message, self.at);

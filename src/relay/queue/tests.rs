@@ -4,6 +4,7 @@ mod acknowledgement;
 mod operator;
 mod properties;
 mod reports;
+mod reroute;
 mod retries;
 
 use std::time::{Duration, Instant};

@@ -114,7 +114,7 @@ impl Queue {
     }
 
     /// Begins attempts of a route while it may have more.
-    fn start(&mut self, route: u16) {
+    pub(super) fn start(&mut self, route: u16) {
         while let Some((id, group)) = self.pop_ready(route) {
             if let Some(message) = self.messages.get_mut(&id) {
                 let recipients = message.waiting_of(group);

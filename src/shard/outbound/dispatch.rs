@@ -262,6 +262,11 @@ impl Shard {
 }
 
 impl Hops {
+    /// Every hop is tried again, also those that did not answer a moment ago.
+    pub(in crate::shard) fn believe_all(&self) {
+        self.health.borrow_mut().believe_all();
+    }
+
     fn peer(&self, place: &Place, name: Option<&Arc<str>>, terms: &Arc<Terms>, route: &Route) -> Rc<Peer> {
         let key = PeerKey {
             place: place.clone(),

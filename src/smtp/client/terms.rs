@@ -86,6 +86,7 @@ impl Default for Timeouts {
 }
 
 /// A name and its password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub(super) username: Zeroizing<String>,
     pub(super) password: Zeroizing<String>,

@@ -156,6 +156,32 @@ impl World {
         self.rig.queue.outcomes(id, group, &taker, outcomes, self.rig.at);
     }
 
+    /// The route of an attempt holds no more: everybody of its message goes some other way.
+    fn reroute(&mut self) {
+        let Some((id, group, recipients)) = self.dice.pick(&mut self.attempts) else {
+            return;
+        };
+        let seen = self.seen.get_mut(&id).unwrap();
+        for recipient in recipients {
+            seen.recipients[recipient as usize].trying = false;
+        }
+        let routes = 1 + self.dice.roll(4);
+        let mut groups: Vec<NewGroup> = Vec::new();
+        for route in 0..routes {
+            groups.extend(groups_of(&[&[]]).into_iter().map(|g| NewGroup {
+                route: route as u16,
+                ..g
+            }));
+        }
+        for recipient in 0..seen.recipients.len() as u32 {
+            // Some have no route.
+            if let Some(group) = groups.get_mut(self.dice.roll(routes + 1)) {
+                group.recipients.push(recipient);
+            }
+        }
+        self.rig.queue.reroute(id, group, groups, self.rig.at);
+    }
+
     fn end_persist(&mut self, well: bool) {
         let Some(id) = self.dice.pick(&mut self.persists) else {
             return;
@@ -222,6 +248,7 @@ impl World {
                 };
             }
             17 if self.dice.roll(8) == 0 => self.rig.queue.retry_all(),
+            17 | 18 => self.reroute(),
             _ => {
                 let wait = [1, 10, 100, 10_000, 100_000][self.dice.roll(5)];
                 self.rig.pass(wait * SECOND);
