@@ -371,6 +371,7 @@ impl Shard {
                     let (directory, adopted) = *found;
                     let id = self.spool.borrow_mut().adopt(adopted);
                     self.spooling.disk.adopt(id, directory);
+                    self.spooling.used.set(true);
                     self.drive_spool();
                 }
                 Notice::TakeUp(messages) => self.take_up(messages),

@@ -26,6 +26,9 @@ const WAITING_OCTETS: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Spooling {
     pub disk: Disk,
+    /// A message has been begun, or an earlier run's have been taken up. Before that the spool is left alone: who never needs
+    /// the disk gets no files on it.
+    pub used: Cell<bool>,
     /// Work and news are being taken; what they lead to is taken by the same loop.
     busy: Cell<bool>,
     /// Whoever waits until there is room.
@@ -37,6 +40,7 @@ impl Spooling {
     pub fn new(disk: Disk) -> Spooling {
         Spooling {
             disk,
+            used: Cell::new(false),
             busy: Cell::new(false),
             waiting: RefCell::default(),
         }
@@ -79,11 +83,12 @@ impl Shard {
             },
         );
         parcel.begun.set(true);
+        self.spooling.used.set(true);
     }
 
     /// Starts whatever the spool wants done and passes its news on, until it wants and says nothing more.
     pub(super) fn drive_spool(self: &Rc<Self>) {
-        if self.spooling.busy.replace(true) {
+        if !self.spooling.used.get() || self.spooling.busy.replace(true) {
             return;
         }
         loop {

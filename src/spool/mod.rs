@@ -63,7 +63,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            segment_size: 64 << 20,
+            segment_size: 16 << 20,
             adopted_segment_size: 1 << 20,
             alignment: 4096,
             spares: 1,
