@@ -293,6 +293,12 @@ impl Edge {
         (status.expect("a status"), body.to_owned())
     }
 
+    /// Its folder, for another start, once its process has ended.
+    pub fn leave_home(mut self) -> Home {
+        assert!(self.child.is_none(), "it runs");
+        std::mem::replace(&mut self.home, Home::new())
+    }
+
     /// Asks it to drain with SIGTERM and waits for its end.
     pub fn drain(mut self) -> (ExitStatus, Vec<String>) {
         self.signal("TERM");
@@ -307,12 +313,6 @@ impl Edge {
         self.child = None;
         self.reader.take().into_iter().for_each(|reader| reader.join().unwrap());
         status
-    }
-
-    /// Ends the process; its folder is there to start another one in.
-    pub fn stop_and_keep_home(&mut self) -> Home {
-        assert!(self.stop().is_some(), "it did not end on SIGTERM: {:#?}", self.log());
-        std::mem::replace(&mut self.home, Home::new())
     }
 
     /// Ends the process whatever it does; it has a little time to do so by itself.

@@ -1,5 +1,8 @@
 //! Configurations for the tests: what a test says, and what it takes for granted.
 
+// Several test targets share this file and none uses all of it.
+#![allow(dead_code)]
+
 /// A configuration in the making. Two shards, one binding on a free port of 127.0.0.1, no tarpit, any domain into the
 /// Maildir `mail`, metrics; each of these as long as the test does not say otherwise.
 #[derive(Clone, Debug, Default)]

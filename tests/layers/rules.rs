@@ -36,7 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "shard", "config",
         ],
     ),
-    ("cli", &["lookup", "policy", "config", "server"]),
+    ("cli", &["policy", "config", "server"]),
 ];
 
 /// Crates that stay in one place: the runtimes, and what comes with them.
@@ -47,8 +47,7 @@ const KEPT: &[(&str, &str)] = &[
     ("axum", "control"),
     ("clap", "cli"),
     ("toml", "config"),
-    ("serde", "lookup"),
-    ("serde_json", "lookup"),
+    ("serde", "config"),
     ("rcgen", "tls"),
 ];
 

@@ -266,7 +266,7 @@ impl Courier {
         let misfit = {
             let queue = self.shard.onward.queue.borrow();
             let Some(envelope) = queue.envelope(job.parcel.id) else {
-                return;
+                return self.shard.hop_is_unknown(&self.peer);
             };
             let parcel = &job.parcel;
             let outgoing = Outgoing {
@@ -282,7 +282,10 @@ impl Courier {
         };
         match misfit {
             None => self.job = Some(job),
-            Some(misfit) => self.shard.misfits(job, misfit.reply()),
+            Some(misfit) => {
+                self.shard.hop_is_unknown(&self.peer);
+                self.shard.misfits(job, misfit.reply());
+            }
         }
     }
 

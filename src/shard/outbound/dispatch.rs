@@ -70,9 +70,6 @@ struct Unknown(Question);
 impl Shard {
     /// Sends a group on its way.
     pub(in crate::shard) fn dispatch(self: &Rc<Self>, mut job: Job) {
-        if self.draining.get() {
-            return self.no_hop(&job.parcel, job.group, no_connection("the server stops"));
-        }
         match self.way(&mut job) {
             Way::To(peer) => self.dispatch_to(&peer, job),
             Way::Files(target) => self.spawn(move |shard| async move { shard.deliver_to_maildir(job, target).await }),
@@ -89,14 +86,6 @@ impl Shard {
         }
     }
 
-    /// The server drains: what no connection has begun is not begun any more.
-    pub(in crate::shard) fn recall_jobs(self: &Rc<Self>) {
-        let peers: Vec<_> = self.hops.peers.borrow().values().cloned().collect();
-        for job in peers.iter().flat_map(|peer| peer.take_waiting()) {
-            self.dispatch(job);
-        }
-    }
-
     /// This place could not be used now: another one may.
     pub(super) fn try_elsewhere(self: &Rc<Self>, mut job: Job, reply: HopReply) {
         job.round.failed(reply);
@@ -109,9 +98,14 @@ impl Shard {
         self.dispatch(job);
     }
 
-    /// The hop has greeted us.
+    /// The hop has greeted us, or has spoken of a message.
     pub(super) fn hop_answers(&self, peer: &Peer) {
         self.hops.health.borrow_mut().answers(&peer.place);
+    }
+
+    /// Nothing was heard of the hop that says whether it answers: where this was a probe, another attempt is to find out.
+    pub(super) fn hop_is_unknown(&self, peer: &Peer) {
+        self.hops.health.borrow_mut().is_unknown(&peer.place, clock::now());
     }
 
     /// The hop cannot be spoken to now. Whatever waits for it goes elsewhere.
@@ -145,10 +139,18 @@ impl Shard {
         {
             let reply = first.reply().clone();
             // A connection that broke in the middle of a message may be the message's doing: others may still go there.
-            if !matches!(reply.origin, Origin::Lost { .. }) {
+            if matches!(reply.origin, Origin::Lost { .. }) {
+                self.hop_is_unknown(peer);
+            } else {
                 self.hops.health.borrow_mut().is_silent(&peer.place, clock::now());
             }
             return self.try_elsewhere(job, reply);
+        }
+        // A probe over a kept connection ends here: there was no greeting to tell.
+        if outcomes.iter().any(|outcome| outcome.reply().origin == Origin::Hop) {
+            self.hop_answers(peer);
+        } else {
+            self.hop_is_unknown(peer);
         }
         let kind = match peer.terms.dialect {
             Dialect::Lmtp => Kind::Final,
@@ -262,11 +264,6 @@ impl Shard {
 }
 
 impl Hops {
-    /// Every hop is tried again, also those that did not answer a moment ago.
-    pub(in crate::shard) fn believe_all(&self) {
-        self.health.borrow_mut().believe_all();
-    }
-
     fn peer(&self, place: &Place, name: Option<&Arc<str>>, terms: &Arc<Terms>, route: &Route) -> Rc<Peer> {
         let key = PeerKey {
             place: place.clone(),

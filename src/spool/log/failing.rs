@@ -59,7 +59,6 @@ impl Log {
         self.seals.push(Seal {
             segment: head.segment,
             end: head.durable,
-            records: head.records,
             poisoned: true,
         });
         self.segments.poison(head.segment, head.durable == 0);
