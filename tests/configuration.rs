@@ -317,7 +317,6 @@ fn serve_refuses_an_invalid_file_and_a_key_of_a_later_version_in_one_line() {
             "postern.toml:1:10: shards: found \"x\", expected a whole number",
         ),
         ("[fleet]\nredis = \"redis://127.0.0.1\"", "[fleet]"),
-        ("[[next_hop]]\nto = [\"mx:\"]", "mx:"),
         (WHOLE, "yet"),
     ] {
         let ended = Written::new(content).run("serve");

@@ -11,6 +11,7 @@ mod disk;
 mod ids;
 mod listener;
 mod onward;
+mod operator;
 mod outbound;
 mod parcel;
 mod proxy;
@@ -37,7 +38,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 pub use listener::{BoundSocket, bind};
 
 use crate::log::{Level, LineBuffer};
-use crate::lookup::{Answer, Asker, Heartbeats, Inbox, Ticket};
+use crate::lookup::{self, Answer, Asker, Heartbeats, Inbox, Ticket};
 use crate::maildir::{Done, Pool};
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::policy::binding::Binding;
@@ -117,6 +118,8 @@ pub enum Notice {
     Adopt(Box<(Directory, Adopted)>),
     /// Messages that were found in it.
     TakeUp(Vec<Recovered>),
+    /// From an operator.
+    Operator(lookup::operator::Request),
     /// Idle sessions end, newcomers are refused, transactions may finish.
     Drain,
     /// Every session ends.
@@ -341,6 +344,7 @@ impl Shard {
         let at = self.moment(clock::now());
         self.onward.queue.borrow_mut().drain(at);
         self.act();
+        self.recall_jobs();
         self.slots.raise(alarm);
     }
 
@@ -371,6 +375,7 @@ impl Shard {
                     self.drive_spool();
                 }
                 Notice::TakeUp(messages) => self.take_up(messages),
+                Notice::Operator(request) => self.answer_operator(request),
                 Notice::Drain => self.drain(Alarm::Drain),
                 Notice::Stop => self.drain(Alarm::Stop),
             }

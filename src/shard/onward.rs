@@ -1,7 +1,8 @@
 //! What happens to messages after their content: the queue decides, this does it.
 //!
 //! Promises: every action of the queue is answered exactly once; a client hears of its message what the queue says and
-//! nothing else; content is let go when nobody can need it any more. Lives on its shard.
+//! nothing else; content is let go when nobody can need it any more; after a reload a message goes by the new routes when it
+//! is tried next, so that a reload costs nothing however many are queued. Lives on its shard.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -231,10 +232,30 @@ impl Shard {
         let Some((parcel, (number, domain))) = self.onward.parcel(id).zip(found) else {
             return;
         };
-        match self.onward.route(number) {
+        let route = self.onward.route(number);
+        if let Some(groups) = self.newer_routes(&parcel, route.as_ref(), recipients) {
+            let at = self.moment(clock::now());
+            return self.onward.queue.borrow_mut().reroute(id, group, groups, at);
+        }
+        match route {
             Some(route) => self.dispatch(Job::new(parcel, group, recipients, route, domain)),
             None => self.no_hop(&parcel, group, outbound::no_route()),
         }
+    }
+
+    /// The groups of a message by the routes of today, where the route that it would go by is none of them any more. A
+    /// message whose client waits goes by those that its session began with.
+    fn newer_routes(&self, parcel: &Parcel, route: Option<&Arc<Route>>, recipients: &[u32]) -> Option<Vec<NewGroup>> {
+        let settings = self.settings();
+        let is_of_today = |route: &Arc<Route>| settings.routes.iter().any(|today| Arc::ptr_eq(today, route));
+        if parcel.waiter.get().is_some() || route.is_some_and(is_of_today) {
+            return None;
+        }
+        let queue = self.onward.queue.borrow();
+        let groups = self.groups_of_today(&settings, queue.envelope(parcel.id)?);
+        // Who had no route may have one now; where they have not, there is nothing new.
+        let found = |place| groups.iter().any(|group| group.recipients.contains(place));
+        (route.is_some() || recipients.iter().any(found)).then_some(groups)
     }
 
     /// The words on the recipients of a job, in its order.

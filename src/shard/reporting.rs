@@ -34,7 +34,7 @@ impl Shard {
     }
 
     /// The first octets of a message's content, and whether that is all. None where they cannot be read.
-    async fn beginning_of(&self, id: QueueId) -> Option<(Vec<u8>, Form, bool)> {
+    pub(super) async fn beginning_of(&self, id: QueueId) -> Option<(Vec<u8>, Form, bool)> {
         let parcel = self.onward.parcel(id)?;
         match parcel.body() {
             Body::Memory(octets) => {

@@ -175,6 +175,7 @@ mod tests {
         let seals = [Seal {
             segment: 2,
             end: 512,
+            records: 3,
             poisoned: true,
         }];
         let mut seen = Vec::new();
@@ -206,7 +207,7 @@ mod tests {
             (77, 3, crc32fast::hash(b"content"))
         );
         assert_eq!(&octets[96..103], b"content");
-        assert_eq!(Seal::decode_all(&octets[143..156]), seals);
-        assert!(octets[156..].iter().all(|octet| *octet == 0));
+        assert_eq!(Seal::decode_all(&octets[143..160]), seals);
+        assert!(octets[160..].iter().all(|octet| *octet == 0));
     }
 }

@@ -85,6 +85,8 @@ struct Head {
     offset: u64,
     /// Everything before it is durable.
     durable: u64,
+    /// Records that are durable.
+    records: u32,
     /// The number of the next record.
     sequence: u32,
 }
@@ -309,6 +311,7 @@ impl Log {
             segment,
             offset: 0,
             durable: 0,
+            records: 0,
             sequence: 0,
         };
         let size = self.segment_size();
@@ -323,6 +326,7 @@ impl Log {
             self.seals.push(Seal {
                 segment: old.segment,
                 end: old.durable,
+                records: old.records,
                 poisoned: false,
             });
             self.segments.retire(old.segment);

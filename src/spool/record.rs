@@ -182,16 +182,19 @@ pub(super) struct Seal {
     pub(super) segment: u32,
     /// What stands behind this offset never counts.
     pub(super) end: u64,
+    /// Records before that.
+    pub(super) records: u32,
     /// There may be something behind it that looks as if it did.
     pub(super) poisoned: bool,
 }
 
 impl Seal {
-    pub(super) const LENGTH: usize = 13;
+    pub(super) const LENGTH: usize = 17;
 
     pub(super) fn encode(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.segment.to_le_bytes());
         out.extend_from_slice(&self.end.to_le_bytes());
+        out.extend_from_slice(&self.records.to_le_bytes());
         out.push(u8::from(self.poisoned));
     }
 
@@ -204,6 +207,7 @@ impl Seal {
                 Some(Seal {
                     segment: rest.word()?,
                     end: rest.long()?,
+                    records: rest.word()?,
                     poisoned: rest.octet()? != 0,
                 })
             })
@@ -291,8 +295,12 @@ mod tests {
         };
         assert_eq!(Mark::decode(&mark.encode()), Some(mark));
         let mut octets = Vec::new();
-        let seals =
-            [(1, 0, true), (7, u64::MAX, false)].map(|(segment, end, poisoned)| Seal { segment, end, poisoned });
+        let seals = [(1, 0, true), (7, u64::MAX, false)].map(|(segment, end, poisoned)| Seal {
+            segment,
+            end,
+            records: 7,
+            poisoned,
+        });
         seals.iter().for_each(|seal| seal.encode(&mut octets));
         assert_eq!(Seal::decode_all(&octets), seals);
         for (eight_bit, bare_newline) in [(false, true), (true, false)] {

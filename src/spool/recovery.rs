@@ -103,7 +103,7 @@ pub fn recover(disk: &dyn Disk, each: &mut dyn FnMut(Recovered)) -> io::Result<R
     let mut last = None;
     for &number in &numbers {
         let octets = disk.whole(number)?;
-        let end = seals.get(&number).map(|seal| seal.end);
+        let seal = seals.get(&number);
         let mut segment = Segment {
             size: octets.len() as u64,
             ..Segment::default()
@@ -111,7 +111,7 @@ pub fn recover(disk: &dyn Disk, each: &mut dyn FnMut(Recovered)) -> io::Result<R
         let found = scan(
             &octets,
             tag(disk.salt(), number),
-            end,
+            seal,
             &mut |header, offset, payload| {
                 report.octets += (HEADER + payload.len()) as u64;
                 gathering.take(number, header, offset, payload, &mut segment);
@@ -131,6 +131,7 @@ pub fn recover(disk: &dyn Disk, each: &mut dyn FnMut(Recovered)) -> io::Result<R
         last = Some(Seal {
             segment: number,
             end: found.end,
+            records: found.records,
             poisoned: found.torn,
         });
     }
@@ -172,7 +173,9 @@ fn seals(disk: &dyn Disk, numbers: &[u32]) -> io::Result<HashMap<u32, Seal>> {
             if header.kind == Kind::Sealed {
                 for seal in Seal::decode_all(payload) {
                     let known = seals.entry(seal.segment).or_insert(seal);
-                    known.end = known.end.min(seal.end);
+                    if seal.end < known.end {
+                        *known = seal;
+                    }
                 }
             }
         });

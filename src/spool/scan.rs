@@ -9,22 +9,24 @@
 
 use memchr::memmem;
 
-use super::record::{HEADER, Header, Kind, Mark, TAG};
+use super::record::{HEADER, Header, Kind, Mark, Seal, TAG};
 
 /// What a segment was found to be.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
     /// Nothing behind this counts.
     pub(super) end: u64,
+    /// Records before that.
+    pub(super) records: u32,
     /// Octets that must have been there and are not, or are not what they were.
     pub(super) damaged: u64,
     /// Behind the end there are records of this segment.
     pub(super) torn: bool,
 }
 
-/// Shows every record that counts, with the offset of its payload. `end`: where the segment ends, if another one says so.
-pub(super) fn scan(octets: &[u8], tag: u64, end: Option<u64>, visit: &mut dyn FnMut(&Header, u64, &[u8])) -> Scan {
-    let sealed = end.map(|end| usize::try_from(end).unwrap_or(usize::MAX));
+/// Shows every record that counts, with the offset of its payload. `seal`: where the segment ends, if another one says so.
+pub(super) fn scan(octets: &[u8], tag: u64, seal: Option<&Seal>, visit: &mut dyn FnMut(&Header, u64, &[u8])) -> Scan {
+    let sealed = seal.map(|seal| usize::try_from(seal.end).unwrap_or(usize::MAX));
     let segment = Segment {
         octets: octets.get(..sealed.unwrap_or(usize::MAX)).unwrap_or(octets),
         tag,
@@ -45,17 +47,21 @@ pub(super) fn scan(octets: &[u8], tag: u64, end: Option<u64>, visit: &mut dyn Fn
             continue;
         }
         let durable = *durable.get_or_insert_with(|| sealed.unwrap_or_else(|| segment.durable()));
-        // The last group may be padded.
-        if at.offset.next_multiple_of(at.alignment) >= durable {
+        if at.offset >= durable {
             break;
         }
         // What begins where the durable part ends is no tail behind a gap: the gap ends with the durable part.
         let next = segment.search(&at).filter(|(offset, _)| *offset <= durable);
+        let complete = seal.is_none_or(|seal| at.sequence >= seal.records);
+        if next.is_none() && complete && segment.is_padding(&at, durable) {
+            break;
+        }
         let (offset, sequence) = next.unwrap_or((durable, at.sequence));
         found.damaged += offset.saturating_sub(at.offset) as u64;
         found.end = offset as u64;
         (at.offset, at.sequence) = (offset, sequence);
     }
+    found.records = at.sequence;
     found.torn = segment.search(&at).is_some();
     found
 }
@@ -100,6 +106,12 @@ impl<'a> Segment<'a> {
         let start = offset + HEADER;
         let payload = self.octets.get(start..start + header.length as usize)?;
         (crc32fast::hash(payload) == header.payload_crc).then_some((header, payload))
+    }
+
+    /// Whether between here and there is nothing but the padding of a group.
+    fn is_padding(&self, at: &At, end: usize) -> bool {
+        let padding = self.octets.get(at.offset..end).unwrap_or(&[1]);
+        at.offset.next_multiple_of(at.alignment) >= end && padding.iter().all(|octet| *octet == 0)
     }
 
     /// The next record behind a gap, and its number.

@@ -304,6 +304,7 @@ mod tests {
         let seal = |segment, poisoned| Seal {
             segment,
             end: 0,
+            records: 0,
             poisoned,
         };
         segments.hold(2, &[seal(1, true)]);

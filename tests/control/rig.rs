@@ -86,6 +86,7 @@ pub fn rig(settings: Settings, listeners: Vec<Vec<TcpListener>>) -> Rig {
                 addresses: vec!["127.0.0.1:2525".parse().unwrap()],
             }],
         }),
+        operator: None,
         heartbeats: heartbeats.clone(),
         listeners: listeners
             .into_iter()

@@ -315,6 +315,12 @@ impl Edge {
         status
     }
 
+    /// Ends the process; its folder is there to start another one in.
+    pub fn stop_and_keep_home(&mut self) -> Home {
+        assert!(self.stop().is_some(), "it did not end on SIGTERM: {:#?}", self.log());
+        std::mem::replace(&mut self.home, Home::new())
+    }
+
     /// Ends the process whatever it does; it has a little time to do so by itself.
     fn stop(&mut self) -> Option<ExitStatus> {
         let mut child = self.child.take()?;

@@ -36,7 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "shard", "config",
         ],
     ),
-    ("cli", &["policy", "config", "server"]),
+    ("cli", &["lookup", "policy", "config", "server"]),
 ];
 
 /// Crates that stay in one place: the runtimes, and what comes with them.
@@ -47,7 +47,8 @@ const KEPT: &[(&str, &str)] = &[
     ("axum", "control"),
     ("clap", "cli"),
     ("toml", "config"),
-    ("serde", "config"),
+    ("serde", "lookup"),
+    ("serde_json", "lookup"),
     ("rcgen", "tls"),
 ];
 

@@ -148,7 +148,7 @@ fn bindings_come_and_go_while_a_client_of_another_one_keeps_sending() {
     );
     assert_eq!(edge.mail("mail").len(), sent + 3 + 1);
     assert!(
-        eventually(|| descriptors_of(&edge) == descriptors),
+        eventually(|| descriptors_of(&edge) <= descriptors),
         "closed sockets leave descriptors: {} and {}",
         descriptors,
         descriptors_of(&edge)

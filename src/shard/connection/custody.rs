@@ -52,7 +52,11 @@ impl Connection {
             return;
         };
         message.mend(&self.shard, &self.session);
-        if message.parcel().is_some() {
+        if let Some(parcel) = message.parcel() {
+            if !parcel.is_in_spool() {
+                // What was said of a message before this one is of no use any more.
+                self.seat.slot().known_word();
+            }
             if let Some(envelope) = self.session.envelope() {
                 message.spool(&self.shard, envelope, self.seat.ticket());
             }

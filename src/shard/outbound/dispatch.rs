@@ -70,6 +70,9 @@ struct Unknown(Question);
 impl Shard {
     /// Sends a group on its way.
     pub(in crate::shard) fn dispatch(self: &Rc<Self>, mut job: Job) {
+        if self.draining.get() {
+            return self.no_hop(&job.parcel, job.group, no_connection("the server stops"));
+        }
         match self.way(&mut job) {
             Way::To(peer) => self.dispatch_to(&peer, job),
             Way::Files(target) => self.spawn(move |shard| async move { shard.deliver_to_maildir(job, target).await }),
@@ -83,6 +86,14 @@ impl Shard {
                 shard.dispatch(job);
             }),
             Way::Over(reply) => self.no_hop(&job.parcel, job.group, reply),
+        }
+    }
+
+    /// The server drains: what no connection has begun is not begun any more.
+    pub(in crate::shard) fn recall_jobs(self: &Rc<Self>) {
+        let peers: Vec<_> = self.hops.peers.borrow().values().cloned().collect();
+        for job in peers.iter().flat_map(|peer| peer.take_waiting()) {
+            self.dispatch(job);
         }
     }
 
@@ -264,6 +275,11 @@ impl Shard {
 }
 
 impl Hops {
+    /// Every hop is tried again, also those that did not answer a moment ago.
+    pub(in crate::shard) fn believe_all(&self) {
+        self.health.borrow_mut().believe_all();
+    }
+
     fn peer(&self, place: &Place, name: Option<&Arc<str>>, terms: &Arc<Terms>, route: &Route) -> Rc<Peer> {
         let key = PeerKey {
             place: place.clone(),

@@ -156,6 +156,9 @@ impl Peer {
 impl Shard {
     /// Gives a job to a connection of the peer: one that rests, a new one, or the first that has time.
     fn dispatch_to(self: &Rc<Self>, peer: &Rc<Peer>, job: Job) {
+        if self.draining.get() {
+            return self.dispatch(job);
+        }
         // The one that rested last is the likeliest to be alive.
         let rested = peer.resting.borrow_mut().pop();
         if let Some(bench) = rested {

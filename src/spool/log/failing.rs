@@ -59,6 +59,7 @@ impl Log {
         self.seals.push(Seal {
             segment: head.segment,
             end: head.durable,
+            records: head.records,
             poisoned: true,
         });
         self.segments.poison(head.segment, head.durable == 0);

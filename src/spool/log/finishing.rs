@@ -54,7 +54,7 @@ impl Log {
         self.syncing = false;
         let group = std::mem::take(&mut self.unsynced);
         let Some(head) = &mut self.head else { return };
-        head.durable = head.offset;
+        (head.durable, head.records) = (head.offset, head.sequence);
         self.seals.clear();
         for id in group.commits {
             if let Some(entry) = index.get_mut(&id).filter(|entry| entry.state == State::Committing) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::spool::batch::{Batch, Place};
-use crate::spool::record::tag;
+use crate::spool::record::{Seal, tag};
 use proptest::prelude::*;
 
 const ALIGNMENT: usize = 512;
@@ -47,7 +47,17 @@ impl Log {
     }
 }
 
-fn read(octets: &[u8], end: Option<u64>) -> (Vec<u64>, Scan) {
+/// A seal behind so many groups.
+fn seal(end: u64, records: u32) -> Seal {
+    Seal {
+        segment: 1,
+        end,
+        records,
+        poisoned: false,
+    }
+}
+
+fn read(octets: &[u8], end: Option<&Seal>) -> (Vec<u64>, Scan) {
     let mut ids = Vec::new();
     let found = scan(octets, tag(7, 1), end, &mut |header, offset, payload| {
         if header.kind == Kind::Chunk {
@@ -67,7 +77,7 @@ fn every_record_of_an_untouched_segment_counts() {
     let (ids, found) = read(&octets, None);
     assert_eq!(ids, [1, 2, 3, 4, 5, 6]);
     assert_eq!((found.damaged, found.torn), (0, false));
-    assert_eq!(read(&octets, Some(log.octets.len() as u64)).0, ids);
+    assert_eq!(read(&octets, Some(&seal(log.octets.len() as u64, 9))), (ids, found));
 }
 
 #[test]
@@ -112,20 +122,56 @@ fn a_gap_in_what_a_later_mark_calls_durable_is_damage_and_passed_over() {
 }
 
 #[test]
+fn damage_in_the_last_durable_group_leaves_the_one_behind_it() {
+    let mut log = Log::new();
+    log.group(&[1], true).group(&[2], true);
+    for change in [0, 1] {
+        let mut octets = log.octets.clone();
+        // A record changed, or become zeros like the padding behind it.
+        match change {
+            0 => octets[200] ^= 1,
+            _ => octets[56..ALIGNMENT].fill(0),
+        }
+        let (ids, found) = read(&octets, None);
+        assert_eq!(
+            (ids, found.damaged, found.torn),
+            (vec![2], ALIGNMENT as u64 - 56, false)
+        );
+    }
+}
+
+#[test]
+fn damage_that_reaches_into_what_was_never_synced_leaves_no_tail_to_count() {
+    let mut log = Log::new();
+    log.group(&[1], true).group(&[2], false).group(&[3], false);
+    let mut octets = log.octets.clone();
+    octets[200] ^= 1;
+    octets[ALIGNMENT + 20] ^= 1;
+    let (ids, found) = read(&octets, None);
+    assert_eq!(ids, [] as [u64; 0]);
+    assert!(found.damaged > 0 && found.torn);
+}
+
+#[test]
 fn what_a_seal_says_must_be_there_is_damage_when_it_is_not() {
     let mut log = Log::new();
     log.group(&[1], true).group(&[2], true);
     let end = log.octets.len() as u64;
-    let (ids, found) = read(&log.octets[..ALIGNMENT], Some(end));
+    let (ids, found) = read(&log.octets[..ALIGNMENT], Some(&seal(end, 4)));
     assert_eq!((ids, found.damaged), (vec![1], end - 56 - 340));
-    assert_eq!(read(&[], Some(end)).1.damaged, end);
+    assert_eq!(read(&[], Some(&seal(end, 4))).1.damaged, end);
+    // Records that became zeros are no padding.
+    let mut octets = log.octets.clone();
+    octets[ALIGNMENT + 56..].fill(0);
+    let (ids, found) = read(&octets, Some(&seal(end, 4)));
+    assert_eq!((ids, found.damaged), (vec![1], end - ALIGNMENT as u64 - 56));
 }
 
 #[test]
 fn nothing_behind_a_seal_counts() {
     let mut log = Log::new();
     log.group(&[1], true).group(&[2], true);
-    let (ids, found) = read(&log.octets, Some(ALIGNMENT as u64));
+    let (ids, found) = read(&log.octets, Some(&seal(ALIGNMENT as u64, 2)));
     assert_eq!((ids, found.damaged), (vec![1], 0));
 }
 
@@ -157,7 +203,7 @@ proptest! {
     fn no_octets_panic_and_none_that_was_changed_is_shown(
         groups in prop::collection::vec((prop::collection::vec(1..9u64, 1..4), any::<bool>()), 1..6),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
-        end in prop::option::of(0..4000u64),
+        end in prop::option::of((0..4000u64, 0..20u32)),
     ) {
         let mut log = Log::new();
         for (ids, synced) in &groups {
@@ -167,7 +213,8 @@ proptest! {
             let at = at.index(log.octets.len());
             log.octets[at] = octet;
         }
-        scan(&log.octets, tag(7, 1), end, &mut |header, _, payload| {
+        let end = end.map(|(end, records)| seal(end, records));
+        scan(&log.octets, tag(7, 1), end.as_ref(), &mut |header, _, payload| {
             if header.kind == Kind::Chunk {
                 assert_eq!(payload, [header.id as u8; 300]);
             }
