@@ -152,7 +152,7 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// Without the blocks of zeros at its end: segments are filled with them when they are made, and no record ends in so many.
+/// Without the blocks of zeros at its end, which segments are filled with when they are made: no header stands in one.
 fn written(mut octets: &[u8]) -> &[u8] {
     static ZEROS: [u8; 4 << 10] = [0; 4 << 10];
     while let Some(front) = octets.strip_suffix(&ZEROS) {
