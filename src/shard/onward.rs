@@ -237,6 +237,8 @@ impl Shard {
             let at = self.moment(clock::now());
             return self.onward.queue.borrow_mut().reroute(id, group, groups, at);
         }
+        parcel.tried.set(true);
+        parcel.trying.set(parcel.trying.get() + 1);
         match route {
             Some(route) => self.dispatch(Job::new(parcel, group, recipients, route, domain)),
             None => self.no_hop(&parcel, group, outbound::no_route()),
@@ -285,8 +287,9 @@ impl Shard {
 
     /// What is not settled by its first attempt waits in the spool, not in memory.
     fn after_attempt(self: &Rc<Self>, parcel: &Parcel) {
+        parcel.trying.set(parcel.trying.get().saturating_sub(1));
         self.act();
-        if parcel.durable.get() {
+        if parcel.rests() {
             self.let_go(parcel);
         }
     }

@@ -34,6 +34,10 @@ pub(super) struct Parcel {
     pub begun: Cell<bool>,
     /// The spool has said that it is durable.
     pub durable: Cell<bool>,
+    /// Attempts under way.
+    pub trying: Cell<u32>,
+    /// An attempt has begun.
+    pub tried: Cell<bool>,
     /// It is counted among the acknowledged messages.
     pub queued: Cell<bool>,
     body: RefCell<Option<Rc<Vec<u8>>>>,
@@ -75,6 +79,8 @@ impl Parcel {
             waiter: Cell::new(None),
             begun: Cell::new(false),
             durable: Cell::new(false),
+            trying: Cell::new(0),
+            tried: Cell::new(false),
             queued: Cell::new(false),
             body: RefCell::new(None),
         })
@@ -95,6 +101,11 @@ impl Parcel {
     /// Whether its sender had authenticated.
     pub fn is_authenticated(&self) -> bool {
         self.origin.user.is_some()
+    }
+
+    /// Whether nobody is about to read its content: it waits for a later attempt.
+    pub fn rests(&self) -> bool {
+        self.durable.get() && self.tried.get() && self.trying.get() == 0
     }
 
     /// Where its content is to be read now.

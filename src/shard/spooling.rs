@@ -126,7 +126,7 @@ impl Shard {
             News::Durable(id) => {
                 if let Some(parcel) = self.onward.parcel(id) {
                     parcel.durable.set(true);
-                    if self.is_short_of_memory() {
+                    if self.is_short_of_memory() || parcel.rests() {
                         self.let_go(&parcel);
                     }
                 }
