@@ -336,7 +336,7 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index) else {
             return Place::Done;
         };
-        slot.opened = now;
+        (slot.opened, slot.connecting, slot.auth_began) = (now, true, None);
         slot.dialogue.restart();
         (slot.begun, slot.unwritten) = (0, None);
         match self.dialer.open() {

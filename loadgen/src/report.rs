@@ -181,9 +181,11 @@ impl fmt::Display for Findings {
         latency(f, "begun late", &counts.begun_late)?;
         latency(f, "envelope", &counts.envelope)?;
         latency(f, "content", &counts.content)?;
+        latency(f, "connect", &counts.connect)?;
         latency(f, "greeting", &counts.greeting)?;
-        latency(f, "ehlo", &counts.ehlo)?;
         latency(f, "tls", &counts.tls)?;
+        latency(f, "ehlo", &counts.ehlo)?;
+        latency(f, "auth", &counts.auth)?;
         if let (Some(cpu), Some(total)) = (self.server_cpu_a_message(), self.server_cpu) {
             let share = total.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9) * 100.0;
             writeln!(f, "server       {cpu:.2} µs CPU a message, {share:.0} % of a core")?;

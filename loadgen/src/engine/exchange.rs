@@ -39,6 +39,9 @@ impl Engine {
         if self.abandoned {
             return self.close_connection(slot, event.index);
         }
+        if slot.connecting && !self.established(slot, event) {
+            return;
+        }
         event.link.flush(event.context);
         if let Some((chunk, written)) = slot.unwritten {
             self.write(slot, chunk, written, event);
@@ -60,6 +63,7 @@ impl Engine {
                 Poll::Ready(Ok(count)) => {
                     self.counts.receives += 1;
                     self.last_reply = event.now;
+                    self.note_handshake(slot, event);
                     self.take_input(slot, buffer.get(..count).unwrap_or_default(), event);
                     if count < buffer.len() && slot.open && !event.link.is_secured() && self.looks.may_look() {
                         event.context.waker().wake_by_ref();
@@ -71,8 +75,48 @@ impl Engine {
             }
         }
         self.buffer = buffer;
+        self.note_handshake(slot, event);
+    }
+
+    /// Whether the connection is there; a write of no octets waits for it, and takes the error of one that failed.
+    fn established(&mut self, slot: &mut Slot, event: &mut Event<'_, '_>) -> bool {
+        match event.link.send(event.context, &[]) {
+            Poll::Pending => return false,
+            Poll::Ready(Err(error)) => self.disconnected(slot, event.index, error.to_string()),
+            Poll::Ready(Ok(_)) => {
+                (slot.connecting, slot.greeting_due) = (false, event.now);
+                record(&mut self.counts.connect, event.now.saturating_duration_since(slot.opened));
+            }
+        }
+        slot.open
+    }
+
+    /// Notes what is over when this is sent.
+    fn note_stage(&mut self, slot: &mut Slot, chunk: Chunk, now: Instant) {
+        let since = |then| now.saturating_duration_since(then);
+        match chunk {
+            Chunk::Ehlo => {
+                self.greeted();
+                self.counts.connections += 1;
+                record(&mut self.counts.greeting, since(slot.greeting_due));
+                slot.ehlo_sent = now;
+            }
+            Chunk::StartTls => record(&mut self.counts.ehlo, since(slot.ehlo_sent)),
+            // The first line of AUTH; the next ones answer challenges.
+            Chunk::Spoken if slot.auth_began.is_none() => {
+                record(&mut self.counts.ehlo, since(slot.ehlo_sent));
+                slot.auth_began = Some(now);
+            }
+            Chunk::Content if !self.manner.bdat => self.content_is_due(slot, now),
+            _ => {}
+        }
+    }
+
+    fn note_handshake(&mut self, slot: &mut Slot, event: &Event<'_, '_>) {
         if let Some(began) = slot.tls_began.filter(|_| !event.link.is_handshaking()) {
             slot.tls_began = None;
+            // What was said meanwhile has waited for it.
+            (slot.greeting_due, slot.ehlo_sent) = (event.now, event.now);
             record(&mut self.counts.tls, event.now.saturating_duration_since(began));
         }
     }
@@ -86,16 +130,7 @@ impl Engine {
             match step {
                 Step::More => {}
                 Step::Send(chunk) => {
-                    if chunk == Chunk::Ehlo {
-                        self.greeted();
-                        self.counts.connections += 1;
-                        let waited = event.now.saturating_duration_since(slot.opened);
-                        record(&mut self.counts.greeting, waited);
-                        slot.ehlo_sent = event.now;
-                    }
-                    if chunk == Chunk::Content && !self.manner.bdat {
-                        self.content_is_due(slot, event.now);
-                    }
+                    self.note_stage(slot, chunk, event.now);
                     self.write(slot, chunk, 0, event);
                 }
                 Step::StartTls => {
@@ -106,8 +141,11 @@ impl Engine {
                 }
                 Step::Ready => {
                     self.failures_in_a_row = 0;
-                    let waited = event.now.saturating_duration_since(slot.ehlo_sent);
-                    record(&mut self.counts.ehlo, waited);
+                    let (histogram, began) = match slot.auth_began {
+                        Some(began) => (&mut self.counts.auth, began),
+                        None => (&mut self.counts.ehlo, slot.ehlo_sent),
+                    };
+                    record(histogram, event.now.saturating_duration_since(began));
                     self.pipelining_denied |= slot.dialogue.pipelining_denied(&self.manner);
                     self.next_message(slot, event);
                 }

@@ -6,16 +6,17 @@ use super::chart::{Axis, Band, Bar, Scale, Series, bars, lines};
 use super::{Run, count, time};
 
 /// Stages whose latency is drawn: as `--json` names them, and as people do.
-pub const STAGES: [(&str, &str); 9] = [
+pub const STAGES: [(&str, &str); 10] = [
     ("final_reply", "final reply"),
     ("from_plan", "final reply, from the planned time"),
     ("transaction", "whole transaction"),
     ("envelope", "MAIL, RCPT and DATA"),
     ("content", "writing the content"),
     ("connect", "connect"),
-    ("greeting", "greeting, from connect on"),
-    ("ehlo", "EHLO"),
+    ("greeting", "greeting"),
     ("tls", "TLS handshake"),
+    ("ehlo", "EHLO"),
+    ("auth", "AUTH"),
 ];
 
 /// Latency by percentile.
