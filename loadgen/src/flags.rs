@@ -57,7 +57,7 @@ pub enum Command {
 }
 
 /// A run against one server.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct RunFlags {
     /// Server to load: IP:PORT.
     #[arg(default_value = "127.0.0.1:2525")]
@@ -100,6 +100,13 @@ pub struct BenchFlags {
     pub rounds: u32,
     #[command(flatten)]
     pub load: LoadFlags,
+}
+
+impl BenchFlags {
+    /// The servers, in the order in which they are told.
+    pub fn servers(&self) -> impl Iterator<Item = &Contender> {
+        self.a.iter().chain(&self.b).chain(&self.servers)
+    }
 }
 
 /// The load: the same for every way of running it.
@@ -183,6 +190,10 @@ pub struct LoadFlags {
     pub congestion: Option<String>,
     #[command(flatten)]
     pub protocol: ProtocolFlags,
+    /// Being turned away or refused is what this load is about, such as that of clients beyond a limit: it is counted and no
+    /// failure, and a client that was turned away tries again a second later.
+    #[arg(long)]
+    pub refusals_expected: bool,
     /// Longest time without any reply from the server before the run is given up.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
@@ -226,13 +237,16 @@ impl LoadFlags {
             "seconds": self.duration.as_secs_f64(), "per_connection": self.per_connection.0,
             "recipients": self.recipients, "pipelining": format!("{:?}", self.pipelining).to_lowercase(),
             "busy_poll": self.busy_poll, "bdat_chunks": self.bdat.then_some(self.bdat_chunks), "protocol": self.protocol.to_json(),
-            "rst": self.rst == Switch::On, "congestion": self.congestion, "rate": self.rate,
+            "refusals_expected": self.refusals_expected, "rst": self.rst == Switch::On, "congestion": self.congestion, "rate": self.rate,
             "ramp_seconds": self.ramp.as_secs_f64(), "executors": self.placements().map_or(0, |cores| cores.len()),
         })
     }
 
-    /// Why these flags do not go together, where clap cannot tell.
-    pub fn check(&self) -> Result<(), String> {
+    /// Why these flags do not go together, or with this target, where clap cannot tell.
+    pub fn check(&self, target: SocketAddr) -> Result<(), String> {
+        self.permitted(target)?;
+        self.sources_for(target)?;
+        self.placements()?;
         let letters = self.to.iter().chain([&self.from, &self.ehlo]);
         match letters
             .into_iter()
@@ -251,10 +265,10 @@ impl LoadFlags {
         }
     }
 
-    /// The target as given, or why it may not be loaded.
-    pub fn permitted(&self, target: SocketAddr) -> Result<SocketAddr, String> {
+    /// Why the target may not be loaded, if it may not.
+    fn permitted(&self, target: SocketAddr) -> Result<(), String> {
         if target.ip().is_loopback() || self.target_is_mine {
-            return Ok(target);
+            return Ok(());
         }
         Err(format!(
             "{target} is not on this machine (127.0.0.0/8 or [::1]); --target-is-mine says that you may load it"

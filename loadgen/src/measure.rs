@@ -24,6 +24,8 @@ pub struct Counts {
     pub accepted: u64,
     /// Messages that the server refused in a reply.
     pub refused: u64,
+    /// Messages and connections that the server refused where that was to be expected: no failures.
+    pub refused_as_expected: u64,
     /// Messages whose connection ended before the final reply.
     pub lost: u64,
     /// Messages without a final reply when the run was over.
@@ -73,6 +75,7 @@ impl Counts {
         Self {
             accepted: 0,
             refused: 0,
+            refused_as_expected: 0,
             lost: 0,
             unanswered: 0,
             connections: 0,
@@ -109,6 +112,7 @@ impl Counts {
         let Self {
             accepted,
             refused,
+            refused_as_expected,
             lost,
             unanswered,
             connections,
@@ -134,6 +138,7 @@ impl Counts {
         for (sum, more) in [
             (accepted, other.accepted),
             (refused, other.refused),
+            (refused_as_expected, other.refused_as_expected),
             (lost, other.lost),
             (unanswered, other.unanswered),
             (connections, other.connections),

@@ -50,6 +50,9 @@ pub fn render(runs: &[Run]) -> String {
         [a, b] => page.push_str(&tables::side_by_side(a, b)),
         _ => runs.iter().for_each(|run| page.push_str(&tables::tiles(&run.figures))),
     }
+    if let [run] = runs {
+        loads(&mut page, run);
+    }
     page.push_str("<h2>Latency</h2>\n");
     page.push_str(&plots::percentiles(runs));
     page.push_str(&tables::stages(runs));
@@ -64,6 +67,29 @@ pub fn render(runs: &[Run]) -> String {
     page.push_str(&tables::hosts(runs));
     page.push_str("</body>\n</html>\n");
     page
+}
+
+/// Each of several loads that ran at once.
+fn loads(page: &mut String, run: &Run) {
+    let figures = run.figures.get("loads").and_then(Value::as_array);
+    let loads: Vec<Run> = figures
+        .into_iter()
+        .flatten()
+        .map(|load| Run {
+            name: load.get("name").map(plain).unwrap_or_default(),
+            figures: load.clone(),
+        })
+        .collect();
+    if loads.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Each load</h2>\n");
+    page.push_str(&tables::loads(&loads));
+    let sends = |run: &Run| run.figures.get("kind").and_then(Value::as_str) == Some("mail");
+    let mail: Vec<Run> = loads.into_iter().filter(sends).collect();
+    if mail.len() > 1 {
+        page.push_str(&plots::percentiles(&mail));
+    }
 }
 
 /// What a run was, in a sentence.

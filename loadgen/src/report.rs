@@ -130,6 +130,7 @@ impl Findings {
             "messages_per_second": self.rate(),
             "failures_in_whole_run": self.failures,
             "refused": counts.refused,
+            "refused_as_expected": counts.refused_as_expected,
             "lost": counts.lost,
             "unanswered": counts.unanswered,
             "connections": counts.connections,
@@ -174,6 +175,13 @@ impl fmt::Display for Findings {
         writeln!(f, "replies    {replies}")?;
         if counts.connections > 0 {
             writeln!(f, "connections  {} made", counts.connections)?;
+        }
+        if counts.refused_as_expected > 0 {
+            let refused = counts.refused_as_expected;
+            writeln!(
+                f,
+                "refused      {refused} messages and connections, as was to be expected"
+            )?;
         }
         latency(f, "final reply", &counts.final_reply)?;
         latency(f, "transaction", &counts.transaction)?;

@@ -19,6 +19,8 @@ pub struct Slot {
     pub assigned: Option<Due>,
     /// It waits for the time of a message.
     pub parked: bool,
+    /// The server had no place for its last connection, and that was to be expected.
+    pub turned_away: bool,
     /// A connection is there.
     pub open: bool,
     /// Messages begun on this connection.
@@ -63,6 +65,7 @@ impl Slot {
             message: none,
             assigned: None,
             parked: false,
+            turned_away: false,
             open: false,
             begun: 0,
             opened: now,

@@ -16,12 +16,9 @@ macro_rules! say {
 
 /// Runs the rounds and prints the comparison; whether every message of every run was accepted.
 pub fn run(flags: &BenchFlags) -> Result<bool, String> {
-    let servers: Vec<&Contender> = flags.a.iter().chain(&flags.b).chain(&flags.servers).collect();
+    let servers: Vec<&Contender> = flags.servers().collect();
     if servers.len() < 2 {
         return Err("expected two servers or more, as NAME=IP:PORT=PID".into());
-    }
-    for server in &servers {
-        flags.load.permitted(server.target)?;
     }
     let mut runs: Vec<Vec<Findings>> = servers.iter().map(|_| Vec::new()).collect();
     for round in 1..=flags.rounds {

@@ -1,6 +1,6 @@
 //! What is done on one connection when it can be read or written: replies lead to the next writes and to figures.
 //!
-//! Promises: as `engine`. The clock is read once an event.
+//! Promises: as `engine`. The clock is read once an event, and again where a reply comes within the event that asked for it.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -42,6 +42,7 @@ impl Engine {
         if slot.connecting && !self.established(slot, event) {
             return;
         }
+        let mut sent = self.counts.sends;
         event.link.flush(event.context);
         if let Some((chunk, written)) = slot.unwritten {
             self.write(slot, chunk, written, event);
@@ -62,8 +63,13 @@ impl Engine {
                 Poll::Ready(Ok(0)) => self.disconnected(slot, event.index, "the server closed the connection".into()),
                 Poll::Ready(Ok(count)) => {
                     self.counts.receives += 1;
+                    // What was sent a moment ago is answered already: the server took this core in between.
+                    if self.counts.sends != sent {
+                        event.now = Instant::now();
+                    }
                     self.last_reply = event.now;
                     self.note_handshake(slot, event);
+                    sent = self.counts.sends;
                     self.take_input(slot, buffer.get(..count).unwrap_or_default(), event);
                     if count < buffer.len() && slot.open && !event.link.is_secured() && self.looks.may_look() {
                         event.context.waker().wake_by_ref();
@@ -85,7 +91,10 @@ impl Engine {
             Poll::Ready(Err(error)) => self.disconnected(slot, event.index, error.to_string()),
             Poll::Ready(Ok(_)) => {
                 (slot.connecting, slot.greeting_due) = (false, event.now);
-                record(&mut self.counts.connect, event.now.saturating_duration_since(slot.opened));
+                record(
+                    &mut self.counts.connect,
+                    event.now.saturating_duration_since(slot.opened),
+                );
             }
         }
         slot.open
@@ -174,8 +183,12 @@ impl Engine {
         match outcome {
             Outcome::Accepted => self.accepted(slot, event.now),
             Outcome::Refused => {
-                self.counts.refused += 1;
-                self.timeline.failed(event.now, 1);
+                if self.manner.refusals_expected {
+                    self.counts.refused_as_expected += 1;
+                } else {
+                    self.counts.refused += 1;
+                    self.timeline.failed(event.now, 1);
+                }
                 // Some recipients may have been accepted.
                 if self.manner.recipients > 1 {
                     self.fates.note(slot.message.serial, Fate::Uncertain);
@@ -269,6 +282,13 @@ impl Engine {
     }
 
     fn over(&mut self, slot: &mut Slot, index: usize, ending: Ending) {
+        if self.manner.refusals_expected && matches!(ending, Ending::TurnedAway | Ending::Shutdown) {
+            let refused = slot.dialogue.messages_under_way();
+            self.counts.refused_as_expected += refused.max(1);
+            self.answer(refused);
+            slot.turned_away = true;
+            return self.close_connection(slot, index);
+        }
         self.lost(slot);
         match ending {
             Ending::Quit => {}

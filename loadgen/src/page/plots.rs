@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::chart::{Axis, Band, Bar, Scale, Series, bars, lines};
+use super::chart::{Axis, Band, Bar, COLOURS, Scale, Series, bars, lines};
 use super::{Run, count, time};
 
 /// Stages whose latency is drawn: as `--json` names them, and as people do.
@@ -23,21 +23,22 @@ pub const STAGES: [(&str, &str); 10] = [
 pub fn percentiles(runs: &[Run]) -> String {
     let mut series = Vec::new();
     for (number, run) in runs.iter().enumerate() {
-        for (colour, (key, name)) in STAGES.iter().enumerate() {
+        for (key, name) in STAGES {
             let points = curve(&run.figures, key);
             // Two runs are told apart by colour, so that only what matters most of each is drawn.
-            if points.is_empty() || (runs.len() > 1 && !matches!(*key, "final_reply" | "from_plan")) {
+            if points.is_empty() || (runs.len() > 1 && !matches!(key, "final_reply" | "from_plan")) {
                 continue;
             }
-            let many = runs.len() > 1;
+            let (many, drawn) = (runs.len() > 1, series.len());
             series.push(Series {
                 name: if many {
                     format!("{}: {name}", run.name)
                 } else {
-                    (*name).into()
+                    name.into()
                 },
-                colour: if many { number } else { colour % 8 },
-                dashed: many && *key == "from_plan",
+                colour: if many { number } else { drawn },
+                // Colours are used a second time when there are many stages.
+                dashed: if many { key == "from_plan" } else { drawn >= COLOURS },
                 points,
                 filled: false,
             });

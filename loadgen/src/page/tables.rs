@@ -150,6 +150,74 @@ pub fn stages(runs: &[Run]) -> String {
     table(&["stage", "count", "mean", "p50", "p90", "p99", "p99.9", "max"], &rows)
 }
 
+/// What each of several loads did: those that send messages, then what the others found.
+pub fn loads(loads: &[Run]) -> String {
+    let (mut mail, mut others) = (String::new(), String::new());
+    for load in loads {
+        let number = |place: &str| load.figures.pointer(place).and_then(Value::as_f64);
+        let text = |place: &str, text: fn(f64) -> String| escape(&number(place).map_or("-".into(), text));
+        let name = escape(&load.name);
+        let good = load.figures.get("good").and_then(Value::as_bool) == Some(true);
+        let class = if good { "" } else { " class=\"bad\"" };
+        if load.figures.get("kind").and_then(Value::as_str) == Some("mail") {
+            let refused: f64 = ["/refused", "/refused_as_expected", "/turned_away"]
+                .into_iter()
+                .filter_map(number)
+                .sum();
+            let _ = writeln!(
+                mail,
+                "<tr><td>{name}</td><td>{}</td><td>{}</td><td{class}>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                text("/scenario/connections", count),
+                text("/messages_per_second", |rate| format!("{rate:.1}")),
+                text("/failures_in_whole_run", count),
+                count(refused),
+                text("/stages/final_reply/p50", time),
+                text("/stages/final_reply/p99", time),
+                text("/stages/greeting/p99", time)
+            );
+            continue;
+        }
+        let found = match number("/probes_greeted") {
+            Some(probes) => format!(
+                "{} of {} connections greeted, {} dropped by the server; then {probes} new clients greeted, {} in the median",
+                text("/greeted", count),
+                text("/connections", count),
+                text("/dropped", count),
+                text("/probe_median_us", time)
+            ),
+            None => format!(
+                "good clients meanwhile: {} greeted, {} in the median and {} at most; {} not greeted",
+                text("/good_clients_greeted", count),
+                text("/greeting_median_us", time),
+                text("/greeting_max_us", time),
+                text("/good_clients_not_greeted", count)
+            ),
+        };
+        let _ = writeln!(
+            others,
+            "<tr><td>{name}</td><td class=\"text\"><span{class}>{found}</span></td></tr>"
+        );
+    }
+    let heads = [
+        "load",
+        "connections",
+        "messages a second",
+        "failures",
+        "refused",
+        "final reply p50",
+        "p99",
+        "greeting p99",
+    ];
+    let mut tables = String::new();
+    if !mail.is_empty() {
+        tables.push_str(&table(&heads, &mail));
+    }
+    if !others.is_empty() {
+        tables.push_str(&table(&["load without messages", ""], &others));
+    }
+    tables
+}
+
 /// What went wrong, by kind; a sentence when nothing did.
 pub fn failures(runs: &[Run]) -> String {
     let kinds = [
