@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use crate::page::{self, Run};
+use crate::page::{self, Run, flat};
 use crate::report::readable;
 
 /// Lays two runs side by side: figures of the first, of the second, and what the second is to the first.
@@ -134,13 +134,7 @@ fn text(a: &Run, b: &Run) -> String {
 fn differences(a: &Run, b: &Run) -> Vec<(String, String, String)> {
     let mut found = Vec::new();
     for place in ["scenario", "host", "sysctl"] {
-        let of = |run: &Run| {
-            run.figures
-                .get(place)
-                .and_then(Value::as_object)
-                .cloned()
-                .unwrap_or_default()
-        };
+        let of = |run: &Run| run.figures.get(place).map(flat).unwrap_or_default();
         let (one, other) = (of(a), of(b));
         for (key, value) in &one {
             // What changes from run to run says nothing.

@@ -117,6 +117,13 @@ fn understood(cli: &Cli, loads: Vec<scenario::Load>) -> Result<Vec<mixed::Part>,
     match &cli.command {
         Some(_) if !loads.is_empty() => Err("a scenario with [[load]] is for a run of its own".into()),
         Some(Command::Bench(flags)) => {
+            if flags.servers().count() < 2 {
+                return Err("expected two servers or more, as NAME=IP:PORT=PID".into());
+            }
+            let load = &flags.load;
+            if load.hdr.is_some() || load.expect.is_some() || !load.fail_if.is_empty() {
+                return Err("--hdr, --expect, --fail-if: they are for a run against one server".into());
+            }
             flags.servers().try_for_each(|server| flags.load.check(server.target))?;
             connect::allow_open_files(flags.load.connections)?;
             Ok(Vec::new())

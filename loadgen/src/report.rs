@@ -160,14 +160,18 @@ impl Findings {
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = &self.counts;
-        writeln!(
+        write!(
             f,
-            "{} messages accepted in {:.2} s: {:.0} messages/s (run {:08x})",
+            "{} messages accepted in {:.2} s: {:.0} messages/s",
             counts.accepted,
             self.elapsed.as_secs_f64(),
-            self.rate(),
-            self.run
+            self.rate()
         )?;
+        // Several loads at once are as many runs.
+        match self.run {
+            0 => writeln!(f)?,
+            run => writeln!(f, " (run {run:08x})")?,
+        }
         let mut replies = String::new();
         for (code, count) in counts.replies() {
             write!(replies, "  {code}: {count}")?;

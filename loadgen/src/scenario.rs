@@ -52,7 +52,7 @@ pub struct Load {
 }
 
 /// Flags that are the whole's, as there is one time, one server and one set of figures.
-const OF_THE_WHOLE: [&str; 15] = [
+const OF_THE_WHOLE: [&str; 14] = [
     "--messages",
     "--duration",
     "--warm-up",
@@ -62,7 +62,6 @@ const OF_THE_WHOLE: [&str; 15] = [
     "--hdr",
     "--fail-if",
     "--silent",
-    "--expect",
     "--scenario",
     "--cores",
     "--core",
@@ -290,6 +289,20 @@ mod tests {
             assert!(text.starts_with("about = \""), "{name}");
         }
         assert_eq!(list().lines().count(), BUILT_IN.len());
+    }
+
+    #[test]
+    fn the_readme_has_a_line_for_each_scenario() {
+        let readme = include_str!("../README.md");
+        for (name, text) in BUILT_IN {
+            let about = text
+                .lines()
+                .next()
+                .unwrap()
+                .trim_start_matches("about = ")
+                .trim_matches('"');
+            assert!(readme.contains(&format!("| `{name}` | {about} |")), "{name}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ const RING_DEPTH: usize = 256;
 const FOREVER: Duration = Duration::from_secs(1 << 20);
 
 /// What a run found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Findings {
     /// The window that was measured.
     pub counts: Counts,
@@ -94,6 +94,18 @@ impl Findings {
             ended: start,
             timeline: Timeline::new(start),
         }
+    }
+
+    /// Puts in what a later run of the same load against the same server found; the course of time is left out.
+    pub fn follow(&mut self, later: &Self) {
+        self.counts.add(&later.counts);
+        self.failures += later.failures;
+        self.elapsed += later.elapsed;
+        self.own_cpu += later.own_cpu;
+        self.idle += later.idle;
+        self.executors = self.executors.max(later.executors);
+        self.server_cpu = self.server_cpu.zip(later.server_cpu).map(|(sum, more)| sum + more);
+        self.pipelining_denied |= later.pipelining_denied;
     }
 
     /// Puts in what another load of the same run found.

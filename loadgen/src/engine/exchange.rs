@@ -121,9 +121,10 @@ impl Engine {
         }
     }
 
-    fn note_handshake(&mut self, slot: &mut Slot, event: &Event<'_, '_>) {
+    fn note_handshake(&mut self, slot: &mut Slot, event: &mut Event<'_, '_>) {
         if let Some(began) = slot.tls_began.filter(|_| !event.link.is_handshaking()) {
             slot.tls_began = None;
+            event.now = Instant::now();
             // What was said meanwhile has waited for it.
             (slot.greeting_due, slot.ehlo_sent) = (event.now, event.now);
             record(&mut self.counts.tls, event.now.saturating_duration_since(began));

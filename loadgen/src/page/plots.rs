@@ -82,7 +82,7 @@ pub fn rate_over_time(runs: &[Run]) -> String {
     let up = Axis {
         name: "messages a second",
         scale: Scale::Linear,
-        label: count,
+        label: rate,
     };
     over_time("Rate", up, &series, runs)
 }
@@ -131,6 +131,48 @@ fn over_time(title: &str, up: Axis<'_>, series: &[Series], runs: &[Run]) -> Stri
         });
     }
     lines(title, across, up, series, &bands)
+}
+
+/// What each round of a bench found, server by server.
+pub fn round_by_round(runs: &[Run]) -> String {
+    let charts: [(&str, &str, &str, fn(f64) -> String); 4] = [
+        ("messages_per_second", "Rate", "messages a second", rate),
+        ("server_cpu_us_per_message", "CPU time of the server", "a message", time),
+        ("p50_us", "Final reply, p50", "", time),
+        ("p99_us", "Final reply, p99", "", time),
+    ];
+    let across = Axis {
+        name: "round",
+        scale: Scale::Linear,
+        label: |value| {
+            if value.fract() == 0.0 {
+                format!("{value}")
+            } else {
+                String::new()
+            }
+        },
+    };
+    let chart = |(key, title, unit, label): (&str, &str, &str, fn(f64) -> String)| {
+        let line = |(number, run): (usize, &Run)| {
+            let rounds = run.figures.get("rounds").and_then(Value::as_array);
+            let value = |(at, round): (usize, &Value)| Some((at as f64 + 1.0, round.get(key)?.as_f64()?));
+            Series {
+                name: run.name.clone(),
+                colour: number,
+                dashed: number >= COLOURS,
+                points: rounds.into_iter().flatten().enumerate().filter_map(value).collect(),
+                filled: false,
+            }
+        };
+        let series: Vec<Series> = runs.iter().enumerate().map(line).collect();
+        let up = Axis {
+            name: unit,
+            scale: Scale::Linear,
+            label,
+        };
+        lines(title, across, up, &series, &[])
+    };
+    charts.map(chart).concat()
 }
 
 /// Replies by code.
@@ -191,6 +233,15 @@ fn meaning(code: &str) -> &'static str {
     }
 }
 
+/// A rate, which may be slow.
+fn rate(value: f64) -> String {
+    if value < 10.0 && value.fract() != 0.0 {
+        format!("{value:.1}")
+    } else {
+        count(value)
+    }
+}
+
 fn latency_axis() -> Axis<'static> {
     Axis {
         name: "logarithmic",
@@ -216,7 +267,8 @@ fn curve(figures: &Value, stage: &str) -> Vec<(f64, f64)> {
     let pairs = stage.get("series").and_then(Value::as_array);
     let pair = |value: &Value| {
         let percentile = value.get(0)?.as_f64()?.min(100.0 * (1.0 - 0.5 / count));
-        Some((percentile, value.get(1)?.as_f64()?))
+        // What is shorter than a microsecond is not worth decades of the axis.
+        Some((percentile, value.get(1)?.as_f64()?.max(1.0)))
     };
     pairs.into_iter().flatten().filter_map(pair).collect()
 }

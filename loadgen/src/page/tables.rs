@@ -1,6 +1,6 @@
 //! The tables of a page, from the figures of its runs. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde_json::Value;
@@ -116,6 +116,37 @@ fn ratio(one: Option<f64>, other: Option<f64>) -> String {
         (Some(one), Some(other)) if one > 0.0 => format!("{:.3}", other / one),
         _ => "-".into(),
     }
+}
+
+/// Medians over the rounds of a bench, with what each server is to the last one, round by round.
+pub fn compared(figures: &Value) -> String {
+    let mut rows = String::new();
+    for figure in figures.as_array().into_iter().flatten() {
+        let what = figure.get("what").map(plain).unwrap_or_default();
+        let digits = if what.contains("CPU") { 2 } else { 0 };
+        for server in figure.get("servers").and_then(Value::as_array).into_iter().flatten() {
+            let spread = |place: &str, digits: usize| {
+                let at = |key: &str| server.pointer(&format!("/{place}/{key}"))?.as_f64();
+                let (median, least, most) = (at("median")?, at("least")?, at("most")?);
+                Some(format!(
+                    "<td><b>{median:.digits$}</b></td><td>{least:.digits$} to {most:.digits$}</td>"
+                ))
+            };
+            let none = "<td>-</td><td></td>";
+            let _ = writeln!(
+                rows,
+                "<tr><td>{}, {}</td>{}{}</tr>",
+                escape(&what),
+                escape(&server.get("name").map(plain).unwrap_or_default()),
+                spread("figures", digits).unwrap_or_else(|| none.into()),
+                spread("to_last", 3).unwrap_or_else(|| none.into())
+            );
+        }
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    table(&["", "median", "of the rounds", "to the last", "of the rounds"], &rows)
 }
 
 /// Latency of each stage.
@@ -272,14 +303,8 @@ pub fn hosts(runs: &[Run]) -> String {
 }
 
 fn keys_and_values(runs: &[Run], place: &str, title: &str) -> String {
-    let of = |run: &Run| {
-        run.figures
-            .pointer(place)
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let all: Vec<_> = runs.iter().map(of).collect();
+    let of = |run: &Run| run.figures.pointer(place).map(flat).unwrap_or_default();
+    let all: Vec<BTreeMap<String, Value>> = runs.iter().map(of).collect();
     let keys: BTreeSet<&String> = all.iter().flat_map(|map| map.keys()).collect();
     let mut rows = String::new();
     for key in keys {
@@ -304,7 +329,22 @@ fn keys_and_values(runs: &[Run], place: &str, title: &str) -> String {
             String::new()
         }
     }));
-    table(&heads.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
+    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+    table(&heads, &rows).replace("<table>", "<table class=\"text\">")
+}
+
+/// Keys and values; what stands under a key of its own comes up to the others.
+pub fn flat(value: &Value) -> BTreeMap<String, Value> {
+    let mut all = BTreeMap::new();
+    for (key, value) in value.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(_) => all.extend(flat(value)),
+            value => {
+                all.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    all
 }
 
 /// `heads` and `rows` are HTML.
