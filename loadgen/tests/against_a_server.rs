@@ -414,5 +414,5 @@ fn two_servers_are_run_in_turns_and_compared() {
         assert!(page.contains(expected), "{expected}");
     }
     // Both rounds of both: 50 messages each.
-    assert_eq!(page.matches("100 send the content").count(), 2);
+    assert_eq!(page.matches("100  send the content").count(), 2);
 }

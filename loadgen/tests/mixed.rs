@@ -157,6 +157,8 @@ fn clients_beyond_a_limit_are_refused_as_expected_and_that_is_no_failure() {
         (&refused.into(), &0.into())
     );
     assert_eq!(figures["messages"], 80);
+    sink.finish(true);
+    let mut sink = Sink::start(&["127.0.0.1:0", "--connect", "defer=421:1/2"]);
     let (good, figures) = sink.load(&["--connections", "10", "--messages", "30"]);
     assert!(!good && figures["turned_away"].as_u64().unwrap() > 0);
     sink.finish(true);

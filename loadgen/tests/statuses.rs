@@ -64,7 +64,6 @@ fn every_threshold_holds_or_is_missed_by_the_figure_that_it_names() {
             "{limit}: {missed}"
         );
     }
-    assert_eq!(sink.finish(true)["violations"]["count"], 0);
 }
 
 #[test]

@@ -135,24 +135,23 @@ fn over_time(title: &str, up: Axis<'_>, series: &[Series], runs: &[Run]) -> Stri
 
 /// What each round of a bench found, server by server.
 pub fn round_by_round(runs: &[Run]) -> String {
-    let charts: [(&str, &str, &str, fn(f64) -> String); 4] = [
-        ("messages_per_second", "Rate", "messages a second", rate),
-        ("server_cpu_us_per_message", "CPU time of the server", "a message", time),
-        ("p50_us", "Final reply, p50", "", time),
-        ("p99_us", "Final reply, p99", "", time),
-    ];
-    let across = Axis {
-        name: "round",
+    let up = |name: &'static str, label: fn(f64) -> String| Axis {
+        name,
         scale: Scale::Linear,
-        label: |value| {
-            if value.fract() == 0.0 {
-                format!("{value}")
-            } else {
-                String::new()
-            }
-        },
+        label,
     };
-    let chart = |(key, title, unit, label): (&str, &str, &str, fn(f64) -> String)| {
+    let charts = [
+        ("messages_per_second", "Rate", up("messages a second", rate)),
+        (
+            "server_cpu_us_per_message",
+            "CPU time of the server",
+            up("a message", time),
+        ),
+        ("p50_us", "Final reply, p50", up("", time)),
+        ("p99_us", "Final reply, p99", up("", time)),
+    ];
+    let mut text = String::new();
+    for (key, title, up) in charts {
         let line = |(number, run): (usize, &Run)| {
             let rounds = run.figures.get("rounds").and_then(Value::as_array);
             let value = |(at, round): (usize, &Value)| Some((at as f64 + 1.0, round.get(key)?.as_f64()?));
@@ -165,14 +164,21 @@ pub fn round_by_round(runs: &[Run]) -> String {
             }
         };
         let series: Vec<Series> = runs.iter().enumerate().map(line).collect();
-        let up = Axis {
-            name: unit,
-            scale: Scale::Linear,
-            label,
-        };
-        lines(title, across, up, &series, &[])
-    };
-    charts.map(chart).concat()
+        text.push_str(&lines(title, across(), up, &series, &[]));
+    }
+    text
+}
+
+/// The rounds of a bench.
+fn across() -> Axis<'static> {
+    Axis {
+        name: "round",
+        scale: Scale::Linear,
+        label: |value| match value.fract() == 0.0 {
+            true => format!("{value}"),
+            false => String::new(),
+        },
+    }
 }
 
 /// Replies by code.
