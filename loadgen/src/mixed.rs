@@ -251,7 +251,7 @@ fn table(parts: &[Part], found: &[Found]) -> String {
         .unwrap_or(0)
         .max(4);
     let mut text = format!(
-        "{:<wide$}{:>12}{:>12}{:>10}{:>10}{:>12}{:>12}{:>12}\n",
+        "{:<wide$}{:>12}{:>12}{:>10}{:>10}{:>12}{:>12}{:>14}\n",
         "load", "connections", "messages/s", "failures", "refused", "final p50", "p99", "greeting p99"
     );
     let mut below = String::new();
@@ -266,7 +266,7 @@ fn table(parts: &[Part], found: &[Found]) -> String {
                 };
                 let _ = writeln!(
                     text,
-                    "{:<wide$}{:>12}{:>12.1}{:>10}{:>10}{:>12}{:>12}{:>12}",
+                    "{:<wide$}{:>12}{:>12.1}{:>10}{:>10}{:>12}{:>12}{:>14}",
                     part.name,
                     part.connections(),
                     findings.rate(),

@@ -62,6 +62,9 @@ fn a_run_leaves_a_page_figures_and_histograms_that_agree() {
         "{}",
         one["stages"]["envelope"]
     );
+    for asked in ["connect", "greeting", "ehlo"] {
+        assert!(one["stages"][asked]["series"][0][1].as_f64().unwrap() > 1.0, "{asked}");
+    }
     assert!(one["stages"]["tls"].is_null() && one["stages"]["auth"].is_null());
     let rows = one["timeline"]["rows"].as_array().unwrap();
     let longest = rows.iter().filter_map(|row| row[5].as_f64()).fold(0.0, f64::max);

@@ -39,10 +39,11 @@ impl Engine {
         if self.abandoned {
             return self.close_connection(slot, event.index);
         }
-        if slot.connecting && !self.established(slot, event) {
+        let connects = slot.connecting;
+        if connects && !self.established(slot, event) {
             return;
         }
-        let mut sent = self.counts.sends;
+        let mut sent = self.counts.sends.wrapping_sub(u64::from(connects));
         event.link.flush(event.context);
         if let Some((chunk, written)) = slot.unwritten {
             self.write(slot, chunk, written, event);
@@ -63,7 +64,7 @@ impl Engine {
                 Poll::Ready(Ok(0)) => self.disconnected(slot, event.index, "the server closed the connection".into()),
                 Poll::Ready(Ok(count)) => {
                     self.counts.receives += 1;
-                    // What was sent a moment ago is answered already: the server took this core in between.
+                    // What was asked for a moment ago is here already: the server took this core in between.
                     if self.counts.sends != sent {
                         event.now = Instant::now();
                     }

@@ -25,8 +25,13 @@ pub fn percentiles(runs: &[Run]) -> String {
     for (number, run) in runs.iter().enumerate() {
         for (key, name) in STAGES {
             let points = curve(&run.figures, key);
-            // Two runs are told apart by colour, so that only what matters most of each is drawn.
-            if points.is_empty() || (runs.len() > 1 && !matches!(key, "final_reply" | "from_plan")) {
+            // Runs are told apart by colour, so that only what matters most of each is drawn; of many a single line.
+            let matters = match runs.len() {
+                1 => true,
+                2 => matches!(key, "final_reply" | "from_plan"),
+                _ => key == most_telling(&run.figures),
+            };
+            if points.is_empty() || !matters {
                 continue;
             }
             let (many, drawn) = (runs.len() > 1, series.len());
@@ -38,7 +43,11 @@ pub fn percentiles(runs: &[Run]) -> String {
                 },
                 colour: if many { number } else { drawn },
                 // Colours are used a second time when there are many stages.
-                dashed: if many { key == "from_plan" } else { drawn >= COLOURS },
+                dashed: if many {
+                    runs.len() == 2 && key == "from_plan"
+                } else {
+                    drawn >= COLOURS
+                },
                 points,
                 filled: false,
             });
@@ -55,6 +64,14 @@ pub fn percentiles(runs: &[Run]) -> String {
         },
     };
     lines("Latency by percentile", across, latency_axis(), &series, &[])
+}
+
+/// In an open loop latency counts from the planned time.
+fn most_telling(figures: &Value) -> &'static str {
+    match figures.pointer("/stages/from_plan").is_some_and(Value::is_object) {
+        true => "from_plan",
+        false => "final_reply",
+    }
 }
 
 /// Accepted messages a second, and failures.
