@@ -59,8 +59,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Octets read in one call.
 const BUFFER: usize = 4096;
 
-/// Runs the bad clients for a time and prints what was found; whether every good client was greeted meanwhile.
-pub fn run(kinds: &[Kind], target: SocketAddr, pids: &[u32], flags: &LoadFlags) -> Result<bool, String> {
+/// Runs the bad clients for a time.
+pub fn run(kinds: &[Kind], target: SocketAddr, pids: &[u32], flags: &LoadFlags) -> Result<Found, String> {
     check_processes(pids)?;
     let sources = flags.sources_for(target)?;
     let dialer = |manner| Dialer::new(target, &sources, manner, std::process::id());
@@ -85,14 +85,12 @@ pub fn run(kinds: &[Kind], target: SocketAddr, pids: &[u32], flags: &LoadFlags) 
         .zip(before.0)
         .map(|(after, before)| after.saturating_sub(before));
     found.resident = before.1.zip(resident_of(pids));
-    crate::say(format_args!("{found}"));
-    crate::write_json(flags, &found.to_json())?;
-    Ok(found.ungreeted == 0 && !found.greetings.is_empty())
+    Ok(found)
 }
 
 /// What was found.
 #[derive(Debug)]
-struct Found {
+pub struct Found {
     ends: BTreeMap<(Kind, End), u64>,
     /// From connect to the greeting of good clients, nanoseconds.
     greetings: Histogram<u64>,
@@ -102,7 +100,13 @@ struct Found {
 }
 
 impl Found {
-    fn to_json(&self) -> serde_json::Value {
+    /// Whether every good client was greeted.
+    pub fn is_good(&self) -> bool {
+        self.ungreeted == 0 && !self.greetings.is_empty()
+    }
+
+    /// As `--json` has it.
+    pub fn to_json(&self) -> serde_json::Value {
         let ends: Vec<_> = self
             .ends
             .iter()

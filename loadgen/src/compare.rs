@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use crate::page::{self, Run};
+use crate::page::{self, Run, flat};
 use crate::report::readable;
 
 /// Lays two runs side by side: figures of the first, of the second, and what the second is to the first.
@@ -37,7 +37,7 @@ const fn figure(place: &'static str, name: &'static str, is_time: bool) -> Figur
     Figure { place, name, is_time }
 }
 
-const FIGURES: [Figure; 15] = [
+const FIGURES: [Figure; 20] = [
     figure("/messages_per_second", "messages/s", false),
     figure("/messages", "messages accepted", false),
     figure("/failures_in_whole_run", "failures", false),
@@ -50,7 +50,12 @@ const FIGURES: [Figure; 15] = [
     figure("/stages/final_reply/max", "final reply max", true),
     figure("/stages/transaction/p50", "transaction p50", true),
     figure("/stages/transaction/p99", "transaction p99", true),
+    figure("/stages/envelope/p99", "envelope p99", true),
+    figure("/stages/connect/p99", "connect p99", true),
     figure("/stages/greeting/p99", "greeting p99", true),
+    figure("/stages/tls/p99", "TLS p99", true),
+    figure("/stages/ehlo/p99", "EHLO p99", true),
+    figure("/stages/auth/p99", "AUTH p99", true),
     figure("/server_cpu_us_per_message", "server CPU/message", true),
     figure("/generator_cpu_us_per_message", "generator CPU/message", true),
 ];
@@ -129,13 +134,7 @@ fn text(a: &Run, b: &Run) -> String {
 fn differences(a: &Run, b: &Run) -> Vec<(String, String, String)> {
     let mut found = Vec::new();
     for place in ["scenario", "host", "sysctl"] {
-        let of = |run: &Run| {
-            run.figures
-                .get(place)
-                .and_then(Value::as_object)
-                .cloned()
-                .unwrap_or_default()
-        };
+        let of = |run: &Run| run.figures.get(place).map(flat).unwrap_or_default();
         let (one, other) = (of(a), of(b));
         for (key, value) in &one {
             // What changes from run to run says nothing.

@@ -37,6 +37,8 @@ pub struct Manner {
     pub smtputf8: bool,
     /// Recipients of a message.
     pub recipients: u32,
+    /// Being refused is what this load is about: no failure.
+    pub refusals_expected: bool,
 }
 
 /// Something to write to the server.

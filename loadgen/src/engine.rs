@@ -38,6 +38,8 @@ pub enum Place {
     Open(TcpStream),
     /// Try again: no connection could be had.
     Failed,
+    /// Try again later: the server had no place, as was to be expected.
+    TurnedAway,
     /// Nothing more is to be sent.
     Done,
 }
@@ -199,9 +201,9 @@ impl Engine {
         self.pacer.take().into_iter().for_each(Waker::wake);
     }
 
-    /// Connections open now.
-    pub fn open_connections(&self) -> usize {
-        self.open
+    /// Whether no connection is open, and none is to be made for a message that was taken already.
+    pub fn is_drained(&self) -> bool {
+        self.open == 0 && self.slots.iter().all(|slot| slot.assigned.is_none())
     }
 
     /// Messages begun and not answered, and those whose time has come without one being begun.
@@ -240,7 +242,7 @@ impl Engine {
     pub fn poll_news(&mut self, context: &Context<'_>) -> Poll<()> {
         let failed = self.failures_in_a_row >= CONNECT_FAILURES_MAX;
         let over = if self.stopping {
-            self.open == 0
+            self.is_drained()
         } else {
             self.quota_met()
         };
@@ -304,6 +306,9 @@ impl Engine {
             return Poll::Ready(Place::Done);
         };
         slot.attend(context.waker());
+        if std::mem::take(&mut slot.turned_away) && !self.stopping {
+            return Poll::Ready(Place::TurnedAway);
+        }
         let begins = slot.assigned.is_some() || (!self.stopping && self.plan.has_more());
         if self.abandoned || !begins || self.failures_in_a_row >= CONNECT_FAILURES_MAX {
             return Poll::Ready(Place::Done);
@@ -336,7 +341,7 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index) else {
             return Place::Done;
         };
-        slot.opened = now;
+        (slot.opened, slot.connecting, slot.auth_began) = (now, true, None);
         slot.dialogue.restart();
         (slot.begun, slot.unwritten) = (0, None);
         match self.dialer.open() {

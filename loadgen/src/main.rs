@@ -17,6 +17,7 @@ mod identity;
 mod idle;
 mod measure;
 mod message;
+mod mixed;
 mod page;
 mod places;
 mod plan;
@@ -54,20 +55,28 @@ fn main() -> ExitCode {
         say(format_args!("{}", scenario::list()));
         return ExitCode::SUCCESS;
     }
-    let arguments = match scenario::expand(arguments) {
-        Ok(arguments) => arguments,
+    let expanded = match scenario::expand(arguments) {
+        Ok(expanded) => expanded,
         Err(sentence) => {
             eprintln!("loadgen: {sentence}");
             return ExitCode::from(2);
         }
     };
-    let cli = Cli::parse_from(arguments);
-    let done = match cli.command {
-        Some(Command::Bench(flags)) => prepare(&flags.load).and_then(|()| versus::run(&flags)),
-        Some(Command::Sink(flags)) => sink::run(&flags),
-        Some(Command::Verify(flags)) => verify::run(&flags),
-        Some(Command::Compare(flags)) => compare::run(&flags),
-        None => prepare(&cli.run.load).and_then(|()| single(&cli.run)),
+    let cli = Cli::parse_from(expanded.arguments);
+    let loads = match understood(&cli, expanded.loads) {
+        Ok(loads) => loads,
+        Err(sentence) => {
+            eprintln!("loadgen: {sentence}");
+            return ExitCode::from(2);
+        }
+    };
+    let done = match &cli.command {
+        Some(Command::Bench(flags)) => versus::run(flags),
+        Some(Command::Sink(flags)) => sink::run(flags),
+        Some(Command::Verify(flags)) => verify::run(flags),
+        Some(Command::Compare(flags)) => compare::run(flags),
+        None if loads.is_empty() => single(&cli.run),
+        None => mixed::run(&cli.run, loads),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -81,15 +90,18 @@ fn main() -> ExitCode {
 
 /// Whether everything went well.
 fn single(flags: &RunFlags) -> Result<bool, String> {
-    let target = flags.load.permitted(flags.target)?;
+    let (load, target) = (&flags.load, flags.target);
     if let Some(connections) = flags.idle {
-        return idle::run(connections, target, &flags.pid, &flags.load);
+        let found = idle::run(connections, target, &flags.pid, load)?;
+        say(format_args!("{found}"));
+        return write_json(load, &found.to_json()).map(|()| found.is_good());
     }
     if !flags.abuse.is_empty() {
-        return abuse::run(&flags.abuse, target, &flags.pid, &flags.load);
+        let found = abuse::run(&flags.abuse, target, &flags.pid, load)?;
+        say(format_args!("{found}"));
+        return write_json(load, &found.to_json()).map(|()| found.is_good());
     }
-    let mut findings = source::run(&flags.load, target, &flags.pid)?;
-    findings.target = target.to_string();
+    let findings = source::run(load, target, &flags.pid)?;
     let (figures, missed) = findings.judged(&flags.load);
     say(format_args!("{findings}"));
     for threshold in &missed {
@@ -100,9 +112,31 @@ fn single(flags: &RunFlags) -> Result<bool, String> {
     Ok(findings.failures == 0 && findings.stopped.is_none() && missed.is_empty())
 }
 
-fn prepare(flags: &LoadFlags) -> Result<(), String> {
-    flags.check()?;
-    connect::allow_open_files(flags.connections)
+/// What can be seen to be wrong before anything is sent; the loads that are to run at once.
+fn understood(cli: &Cli, loads: Vec<scenario::Load>) -> Result<Vec<mixed::Part>, String> {
+    match &cli.command {
+        Some(_) if !loads.is_empty() => Err("a scenario with [[load]] is for a run of its own".into()),
+        Some(Command::Bench(flags)) => {
+            if flags.servers().count() < 2 {
+                return Err("expected two servers or more, as NAME=IP:PORT=PID".into());
+            }
+            let load = &flags.load;
+            if load.hdr.is_some() || load.expect.is_some() || !load.fail_if.is_empty() {
+                return Err("--hdr, --expect, --fail-if: they are for a run against one server".into());
+            }
+            flags.servers().try_for_each(|server| flags.load.check(server.target))?;
+            connect::allow_open_files(flags.load.connections)?;
+            Ok(Vec::new())
+        }
+        Some(_) => Ok(Vec::new()),
+        None => {
+            cli.run.load.check(cli.run.target)?;
+            let parts = mixed::parts(&cli.run, loads)?;
+            let connections = parts.iter().map(mixed::Part::connections).sum();
+            connect::allow_open_files(cli.run.load.connections.max(connections))?;
+            Ok(parts)
+        }
+    }
 }
 
 /// Becomes true with SIGINT or SIGTERM; a second one ends the process at once.

@@ -24,6 +24,8 @@ pub struct Counts {
     pub accepted: u64,
     /// Messages that the server refused in a reply.
     pub refused: u64,
+    /// Messages and connections that the server refused where that was to be expected: no failures.
+    pub refused_as_expected: u64,
     /// Messages whose connection ended before the final reply.
     pub lost: u64,
     /// Messages without a final reply when the run was over.
@@ -42,7 +44,9 @@ pub struct Counts {
     pub receives: u64,
     /// How often a connection's task was woken.
     pub wakes: u64,
-    /// From connect to the greeting, nanoseconds.
+    /// From asking for a connection to its being established, nanoseconds.
+    pub connect: Histogram<u64>,
+    /// From the established connection, or TLS where that comes first, to the greeting, nanoseconds.
     pub greeting: Histogram<u64>,
     /// From the last octet of the content to the final reply, nanoseconds.
     pub final_reply: Histogram<u64>,
@@ -52,9 +56,11 @@ pub struct Counts {
     pub from_plan: Histogram<u64>,
     /// Open loop only: from the planned time of a message to its first command, nanoseconds.
     pub begun_late: Histogram<u64>,
-    /// From EHLO to its reply, nanoseconds; of every EHLO.
+    /// From EHLO to its reply, nanoseconds; of every EHLO, that inside TLS from the end of the handshake on.
     pub ehlo: Histogram<u64>,
-    /// From STARTTLS, or from connect where TLS comes first, to the end of the handshake, nanoseconds.
+    /// From AUTH to its last reply, nanoseconds.
+    pub auth: Histogram<u64>,
+    /// From the reply to STARTTLS, or from the established connection where TLS comes first, to the end of the handshake, nanoseconds.
     pub tls: Histogram<u64>,
     /// From MAIL to the reply that asks for the content (DATA only), nanoseconds.
     pub envelope: Histogram<u64>,
@@ -69,6 +75,7 @@ impl Counts {
         Self {
             accepted: 0,
             refused: 0,
+            refused_as_expected: 0,
             lost: 0,
             unanswered: 0,
             connections: 0,
@@ -78,12 +85,14 @@ impl Counts {
             sends: 0,
             receives: 0,
             wakes: 0,
+            connect: latencies(),
             greeting: latencies(),
             final_reply: latencies(),
             transaction: latencies(),
             from_plan: latencies(),
             begun_late: latencies(),
             ehlo: latencies(),
+            auth: latencies(),
             tls: latencies(),
             envelope: latencies(),
             content: latencies(),
@@ -103,6 +112,7 @@ impl Counts {
         let Self {
             accepted,
             refused,
+            refused_as_expected,
             lost,
             unanswered,
             connections,
@@ -112,12 +122,14 @@ impl Counts {
             sends,
             receives,
             wakes,
+            connect,
             greeting,
             final_reply,
             transaction,
             from_plan,
             begun_late,
             ehlo,
+            auth,
             tls,
             envelope,
             content,
@@ -126,6 +138,7 @@ impl Counts {
         for (sum, more) in [
             (accepted, other.accepted),
             (refused, other.refused),
+            (refused_as_expected, other.refused_as_expected),
             (lost, other.lost),
             (unanswered, other.unanswered),
             (connections, other.connections),
@@ -139,12 +152,14 @@ impl Counts {
             *sum += more;
         }
         for (sum, more) in [
+            (connect, &other.connect),
             (greeting, &other.greeting),
             (final_reply, &other.final_reply),
             (transaction, &other.transaction),
             (from_plan, &other.from_plan),
             (begun_late, &other.begun_late),
             (ehlo, &other.ehlo),
+            (auth, &other.auth),
             (tls, &other.tls),
             (envelope, &other.envelope),
             (content, &other.content),
@@ -158,11 +173,13 @@ impl Counts {
     }
 
     /// Every stage that is measured, by the name that figures have for it.
-    pub fn stages(&self) -> [(&'static str, &Histogram<u64>); 9] {
+    pub fn stages(&self) -> [(&'static str, &Histogram<u64>); 11] {
         [
+            ("connect", &self.connect),
             ("greeting", &self.greeting),
-            ("ehlo", &self.ehlo),
             ("tls", &self.tls),
+            ("ehlo", &self.ehlo),
+            ("auth", &self.auth),
             ("envelope", &self.envelope),
             ("content", &self.content),
             ("final_reply", &self.final_reply),

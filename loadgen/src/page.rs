@@ -1,4 +1,4 @@
-//! The page of a run, or of two side by side: one file that needs nothing else, readable in light and in dark.
+//! The page of a run, of two side by side, or of servers that were run in turns: one file that needs nothing else, readable in light and in dark.
 //!
 //! Promises: made from the figures as `--json` writes them, so that a page can be made of any run that was kept; what is
 //! missing there is left out here; no script, no reference to anywhere; everything that is not ours is escaped. Pure.
@@ -13,6 +13,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use self::chart::escape;
+pub use self::tables::flat;
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -46,16 +47,26 @@ pub fn render(runs: &[Run]) -> String {
     for run in runs {
         warnings(&mut page, run, runs.len() > 1);
     }
-    match runs {
-        [a, b] => page.push_str(&tables::side_by_side(a, b)),
+    let compared = runs.iter().find_map(|run| run.figures.get("compared"));
+    match (compared, runs) {
+        (Some(compared), _) => page.push_str(&tables::compared(compared)),
+        (None, [a, b]) => page.push_str(&tables::side_by_side(a, b)),
         _ => runs.iter().for_each(|run| page.push_str(&tables::tiles(&run.figures))),
+    }
+    if let [run] = runs {
+        loads(&mut page, run);
     }
     page.push_str("<h2>Latency</h2>\n");
     page.push_str(&plots::percentiles(runs));
     page.push_str(&tables::stages(runs));
-    page.push_str("<h2>Over time</h2>\n");
-    page.push_str(&plots::rate_over_time(runs));
-    page.push_str(&plots::latency_over_time(runs));
+    if compared.is_some() {
+        page.push_str("<h2>Round by round</h2>\n");
+        page.push_str(&plots::round_by_round(runs));
+    } else {
+        page.push_str("<h2>Over time</h2>\n");
+        page.push_str(&plots::rate_over_time(runs));
+        page.push_str(&plots::latency_over_time(runs));
+    }
     page.push_str("<h2>Replies</h2>\n");
     page.push_str(&plots::replies(runs));
     page.push_str(&tables::failures(runs));
@@ -64,6 +75,29 @@ pub fn render(runs: &[Run]) -> String {
     page.push_str(&tables::hosts(runs));
     page.push_str("</body>\n</html>\n");
     page
+}
+
+/// Each of several loads that ran at once.
+fn loads(page: &mut String, run: &Run) {
+    let figures = run.figures.get("loads").and_then(Value::as_array);
+    let loads: Vec<Run> = figures
+        .into_iter()
+        .flatten()
+        .map(|load| Run {
+            name: load.get("name").map(plain).unwrap_or_default(),
+            figures: load.clone(),
+        })
+        .collect();
+    if loads.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Each load</h2>\n");
+    page.push_str(&tables::loads(&loads));
+    let sends = |run: &Run| run.figures.get("kind").and_then(Value::as_str) == Some("mail");
+    let mail: Vec<Run> = loads.into_iter().filter(sends).collect();
+    if mail.len() > 1 {
+        page.push_str(&plots::percentiles(&mail));
+    }
 }
 
 /// What a run was, in a sentence.
@@ -85,6 +119,14 @@ fn about(run: &Run, named: bool) -> String {
     } else {
         String::new()
     };
+    if let Some(loads) = figures.get("loads").and_then(Value::as_array) {
+        return format!(
+            "{name}{} to {}, {} loads at once",
+            text("/date"),
+            text("/target"),
+            loads.len()
+        );
+    }
     format!(
         "{name}{} to {}, {} connections, {rate}, messages of {} octets; run {}",
         text("/date"),

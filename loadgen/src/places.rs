@@ -18,6 +18,8 @@ use crate::transport::Link;
 const PACE: Duration = Duration::from_micros(100);
 /// How long a place rests when no connection could be had.
 const REST: Duration = Duration::from_millis(1);
+/// How long it rests when the server was expected to have no place for it.
+const TURNED_AWAY_REST: Duration = Duration::from_secs(1);
 
 /// Lets every place send until the engine has no more to do; a place begins every `apart`.
 pub fn start(engine: &Rc<RefCell<Engine>>, apart: Duration) {
@@ -41,6 +43,9 @@ async fn occupy(engine: &RefCell<Engine>, index: usize) {
             Place::Done => return,
             Place::Failed => {
                 Timer::new(REST).await;
+            }
+            Place::TurnedAway => {
+                Timer::new(TURNED_AWAY_REST).await;
             }
             Place::Open(socket) => {
                 let mut link = Link::new(socket);

@@ -130,6 +130,7 @@ impl Findings {
             "messages_per_second": self.rate(),
             "failures_in_whole_run": self.failures,
             "refused": counts.refused,
+            "refused_as_expected": counts.refused_as_expected,
             "lost": counts.lost,
             "unanswered": counts.unanswered,
             "connections": counts.connections,
@@ -159,14 +160,18 @@ impl Findings {
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = &self.counts;
-        writeln!(
+        write!(
             f,
-            "{} messages accepted in {:.2} s: {:.0} messages/s (run {:08x})",
+            "{} messages accepted in {:.2} s: {:.0} messages/s",
             counts.accepted,
             self.elapsed.as_secs_f64(),
-            self.rate(),
-            self.run
+            self.rate()
         )?;
+        // Several loads at once are as many runs.
+        match self.run {
+            0 => writeln!(f)?,
+            run => writeln!(f, " (run {run:08x})")?,
+        }
         let mut replies = String::new();
         for (code, count) in counts.replies() {
             write!(replies, "  {code}: {count}")?;
@@ -175,15 +180,24 @@ impl fmt::Display for Findings {
         if counts.connections > 0 {
             writeln!(f, "connections  {} made", counts.connections)?;
         }
+        if counts.refused_as_expected > 0 {
+            let refused = counts.refused_as_expected;
+            writeln!(
+                f,
+                "refused      {refused} messages and connections, as was to be expected"
+            )?;
+        }
         latency(f, "final reply", &counts.final_reply)?;
         latency(f, "transaction", &counts.transaction)?;
         latency(f, "from plan", &counts.from_plan)?;
         latency(f, "begun late", &counts.begun_late)?;
         latency(f, "envelope", &counts.envelope)?;
         latency(f, "content", &counts.content)?;
+        latency(f, "connect", &counts.connect)?;
         latency(f, "greeting", &counts.greeting)?;
-        latency(f, "ehlo", &counts.ehlo)?;
         latency(f, "tls", &counts.tls)?;
+        latency(f, "ehlo", &counts.ehlo)?;
+        latency(f, "auth", &counts.auth)?;
         if let (Some(cpu), Some(total)) = (self.server_cpu_a_message(), self.server_cpu) {
             let share = total.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9) * 100.0;
             writeln!(f, "server       {cpu:.2} µs CPU a message, {share:.0} % of a core")?;

@@ -19,14 +19,22 @@ pub struct Slot {
     pub assigned: Option<Due>,
     /// It waits for the time of a message.
     pub parked: bool,
+    /// The server had no place for its last connection, and that was to be expected.
+    pub turned_away: bool,
     /// A connection is there.
     pub open: bool,
     /// Messages begun on this connection.
     pub begun: u64,
     /// When the connection was asked for.
     pub opened: Instant,
-    /// When EHLO was written.
+    /// It is not known yet to be established.
+    pub connecting: bool,
+    /// Since when the greeting is due: the connection was established, or TLS that comes first was.
+    pub greeting_due: Instant,
+    /// When the last EHLO was written, behind the handshake if that was still to end.
     pub ehlo_sent: Instant,
+    /// When AUTH was begun on this connection.
+    pub auth_began: Option<Instant>,
     /// When the content of the message under way was asked for.
     pub content_began: Instant,
     /// When MAIL of the message under way was written.
@@ -57,10 +65,14 @@ impl Slot {
             message: none,
             assigned: None,
             parked: false,
+            turned_away: false,
             open: false,
             begun: 0,
             opened: now,
+            connecting: false,
+            greeting_due: now,
             ehlo_sent: now,
+            auth_began: None,
             content_began: now,
             message_began: now,
             content_ended: now,

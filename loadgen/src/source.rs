@@ -2,7 +2,7 @@
 //! several, each on a thread and, if asked for, a core of its own.
 //!
 //! Promises: the run is bounded in time whatever the server does; what falls outside the window is in no figure but the
-//! failures; every executor goes through the phases at the same times. The caller's thread reads the server's CPU time;
+//! failures; every executor goes through the phases (`phases`) at the same times. The caller's thread reads the server's CPU time;
 //! everything else lives on the executors.
 
 use std::cell::RefCell;
@@ -15,21 +15,22 @@ use std::time::{Duration, Instant};
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 
+use self::phases::{Share, keep};
 use crate::connect::Dialer;
 use crate::dialogue::Manner;
 use crate::engine::Engine;
 use crate::flags::{LoadFlags, Pipelining, Security};
 use crate::identity::expect::Fates;
-use crate::measure::{Counts, check_processes, cpu_of, own_cpu};
+use crate::measure::{Counts, check_processes, cpu_of};
 use crate::message::{Matter, Recipe, Wire, corpus, recipients};
 use crate::places;
 use crate::plan::Plan;
-use crate::progress::{Board, Glance, Goal, Show};
+use crate::progress::{Board, Goal, Show};
 use crate::timeline::Timeline;
 use crate::tls::Terms;
 
-/// How often the deadlines are looked at when nothing happens.
-const TICK: Duration = Duration::from_millis(50);
+mod phases;
+
 /// Memory that glommio registers for files, of which there are none here: the least that it takes.
 const IO_MEMORY: usize = 64 << 10;
 /// Requests that fit in a ring before they are handed to the kernel.
@@ -38,7 +39,7 @@ const RING_DEPTH: usize = 256;
 const FOREVER: Duration = Duration::from_secs(1 << 20);
 
 /// What a run found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Findings {
     /// The window that was measured.
     pub counts: Counts,
@@ -72,85 +73,196 @@ pub struct Findings {
     pub timeline: Timeline,
 }
 
+impl Findings {
+    /// Nothing yet, of a run that began `start`.
+    pub fn none(start: Instant, target: SocketAddr) -> Self {
+        Self {
+            counts: Counts::new(),
+            failures: 0,
+            elapsed: Duration::ZERO,
+            own_cpu: Duration::ZERO,
+            idle: Duration::ZERO,
+            executors: 0,
+            server_cpu: None,
+            pipelining_denied: false,
+            busy_poll: false,
+            stopped: None,
+            run: 0,
+            target: target.to_string(),
+            began: start,
+            closed: start,
+            ended: start,
+            timeline: Timeline::new(start),
+        }
+    }
+
+    /// Puts in what a later run of the same load against the same server found; the course of time is left out.
+    pub fn follow(&mut self, later: &Self) {
+        self.counts.add(&later.counts);
+        self.failures += later.failures;
+        self.elapsed += later.elapsed;
+        self.own_cpu += later.own_cpu;
+        self.idle += later.idle;
+        self.executors = self.executors.max(later.executors);
+        self.server_cpu = self.server_cpu.zip(later.server_cpu).map(|(sum, more)| sum + more);
+        self.pipelining_denied |= later.pipelining_denied;
+    }
+
+    /// Puts in what another load of the same run found.
+    pub fn absorb(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        self.failures += other.failures;
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.own_cpu += other.own_cpu;
+        self.executors += other.executors;
+        self.pipelining_denied |= other.pipelining_denied;
+        self.closed = self.closed.max(other.closed);
+        self.ended = self.ended.max(other.ended);
+        self.timeline.absorb(other.timeline.clone());
+    }
+}
+
 /// Runs the load against `target` and measures it.
 pub fn run(flags: &LoadFlags, target: SocketAddr, pids: &[u32]) -> Result<Findings, String> {
     check_processes(pids)?;
-    let run = run_id();
-    let cores = flags.placements()?;
-    let executors = cores.len();
-    // Made here first, so that what is wrong with it is said before anything is started.
-    let dialers: Vec<Dialer> = (0..executors)
-        .map(|place| dialer(flags, target, run, place))
-        .collect::<Result<_, _>>()?;
-    let wire = wire(flags, run)?;
-    let together = Arc::new(Together {
-        terms: flags.protocol.terms()?,
-        flags: flags.clone(),
-        executors,
-        begin: Barrier::new(executors + 1),
-        start: OnceLock::new(),
-        board: Board::new(executors),
-    });
-    let (closed, news) = mpsc::channel();
-    let mut threads = Vec::new();
-    for ((place, core), dialer) in cores.into_iter().enumerate().zip(dialers) {
-        let (shared, wire, closed) = (Arc::clone(&together), wire.clone(), closed.clone());
-        let placement = core.map_or(Placement::Unbound, Placement::Fixed);
-        let mut builder = LocalExecutorBuilder::new(placement)
-            .name("loadgen")
-            .io_memory(IO_MEMORY)
-            .ring_depth(RING_DEPTH)
-            .blocking_thread_pool_placement(PoolPlacement::Unbound(1));
-        if flags.busy_poll {
-            builder = builder.spin_before_park(FOREVER);
-        }
-        let thread = builder
-            .spawn(move || async move { shared.share(place, dialer, wire, &closed).await })
-            .map_err(|error| format!("an executor does not start: {error}"))?;
-        threads.push(thread);
-    }
-    drop(closed);
-    together.begin.wait();
-    let start = *together.start.get_or_init(Instant::now);
+    let ready = Ready::new(flags, target)?;
+    let board = Board::new(ready.executors());
     let goal = match flags.messages {
         Some(messages) => Goal::Messages(messages),
         None => Goal::Time(flags.warm_up + flags.duration),
     };
-    let show = (!flags.silent).then(|| Show::start(Arc::clone(&together.board), goal));
-    let server_cpu = watch_server(flags, pids, start, executors, &news);
-    let mut findings = Findings {
-        counts: Counts::new(),
-        failures: 0,
-        elapsed: Duration::ZERO,
-        own_cpu: Duration::ZERO,
-        idle: Duration::ZERO,
-        executors,
-        server_cpu,
-        pipelining_denied: false,
-        busy_poll: flags.busy_poll,
-        stopped: None,
-        run,
-        target: target.to_string(),
-        began: start,
-        closed: start,
-        ended: Instant::now(),
-        timeline: Timeline::new(start),
-    };
-    let mut fates = Fates::default();
-    for thread in threads {
-        let share = thread
-            .join()
-            .map_err(|error| format!("an executor ended early: {error}"))?;
-        let counts = share.into_findings(&mut findings, &mut fates);
-        findings.counts.add(&counts);
-    }
-    findings.ended = Instant::now();
+    let show = (!flags.silent).then(|| Show::start(Arc::clone(&board), goal));
+    let meeting = Meeting::of(ready.executors() + 1);
+    let findings = ready.run(&meeting, &board, 0, pids);
     show.into_iter().for_each(Show::stop);
-    if let Some(path) = &flags.expect {
-        let to = recipients(&flags.to, flags.recipients);
-        fates.expectation(run, &to).write(path)?;
+    findings
+}
+
+/// Where executors, and whoever waits for them, come together before the run begins for all at once.
+#[derive(Debug)]
+pub struct Meeting {
+    begin: Barrier,
+    start: OnceLock<Instant>,
+}
+
+impl Meeting {
+    /// Of so many threads.
+    pub fn of(threads: usize) -> Arc<Self> {
+        Arc::new(Self {
+            begin: Barrier::new(threads),
+            start: OnceLock::new(),
+        })
     }
-    Ok(findings)
+
+    /// Waits for the others; when the run began.
+    pub fn wait(&self) -> Instant {
+        self.begin.wait();
+        *self.start.get_or_init(Instant::now)
+    }
+
+    /// When the run began, if it has.
+    pub fn began(&self) -> Option<Instant> {
+        self.start.get().copied()
+    }
+}
+
+/// A load with all that can be made before it starts.
+#[derive(Debug)]
+pub struct Ready {
+    flags: LoadFlags,
+    target: SocketAddr,
+    run: u32,
+    cores: Vec<Option<usize>>,
+    dialers: Vec<Dialer>,
+    wire: Wire,
+    terms: Option<Terms>,
+}
+
+impl Ready {
+    /// Says what is wrong with the flags before anything is started.
+    pub fn new(flags: &LoadFlags, target: SocketAddr) -> Result<Self, String> {
+        let run = run_id();
+        let cores = flags.placements()?;
+        let places = 0..cores.len();
+        Ok(Self {
+            dialers: places
+                .map(|place| dialer(flags, target, run, place))
+                .collect::<Result<_, _>>()?,
+            wire: wire(flags, run)?,
+            terms: flags.protocol.terms()?,
+            flags: flags.clone(),
+            target,
+            run,
+            cores,
+        })
+    }
+
+    /// Executors that it takes; at the meeting there are as many, and the caller of `run`.
+    pub fn executors(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// Runs it to its end; its executors have the places from `first` on of the board.
+    pub fn run(
+        self,
+        meeting: &Arc<Meeting>,
+        board: &Arc<Board>,
+        first: usize,
+        pids: &[u32],
+    ) -> Result<Findings, String> {
+        let executors = self.executors();
+        let flags = &self.flags;
+        let together = Arc::new(Together {
+            terms: self.terms,
+            flags: flags.clone(),
+            executors,
+            meeting: Arc::clone(meeting),
+            board: Arc::clone(board),
+            first,
+        });
+        let (closed, news) = mpsc::channel();
+        let mut threads = Vec::new();
+        for ((place, core), dialer) in self.cores.into_iter().enumerate().zip(self.dialers) {
+            let (shared, wire, closed) = (Arc::clone(&together), self.wire.clone(), closed.clone());
+            let placement = core.map_or(Placement::Unbound, Placement::Fixed);
+            let mut builder = LocalExecutorBuilder::new(placement)
+                .name("loadgen")
+                .io_memory(IO_MEMORY)
+                .ring_depth(RING_DEPTH)
+                .blocking_thread_pool_placement(PoolPlacement::Unbound(1));
+            if flags.busy_poll {
+                builder = builder.spin_before_park(FOREVER);
+            }
+            let thread = builder
+                .spawn(move || async move { shared.share(place, dialer, wire, &closed).await })
+                .map_err(|error| format!("an executor does not start: {error}"))?;
+            threads.push(thread);
+        }
+        drop(closed);
+        let start = meeting.wait();
+        let server_cpu = watch_server(flags, pids, start, executors, &news);
+        let mut findings = Findings {
+            executors,
+            server_cpu,
+            busy_poll: flags.busy_poll,
+            run: self.run,
+            ..Findings::none(start, self.target)
+        };
+        let mut fates = Fates::default();
+        for thread in threads {
+            let share = thread
+                .join()
+                .map_err(|error| format!("an executor ended early: {error}"))?;
+            let counts = share.into_findings(&mut findings, &mut fates);
+            findings.counts.add(&counts);
+        }
+        findings.ended = Instant::now();
+        if let Some(path) = &flags.expect {
+            let to = recipients(&flags.to, flags.recipients);
+            fates.expectation(self.run, &to).write(path)?;
+        }
+        Ok(findings)
+    }
 }
 
 fn dialer(flags: &LoadFlags, target: SocketAddr, run: u32, place: usize) -> Result<Dialer, String> {
@@ -218,42 +330,10 @@ struct Together {
     flags: LoadFlags,
     terms: Option<Terms>,
     executors: usize,
-    begin: Barrier,
-    start: OnceLock<Instant>,
+    meeting: Arc<Meeting>,
     board: Arc<Board>,
-}
-
-/// What one executor found.
-#[derive(Debug)]
-struct Share {
-    counts: Counts,
-    failures: u64,
-    elapsed: Duration,
-    own_cpu: Duration,
-    idle: Duration,
-    pipelining_denied: bool,
-    stopped: Option<String>,
-    /// Of the whole run.
-    closed: Instant,
-    fates: Fates,
-    timeline: Timeline,
-}
-
-impl Share {
-    fn into_findings(self, findings: &mut Findings, fates: &mut Fates) -> Counts {
-        fates.absorb(&self.fates);
-        findings.timeline.absorb(self.timeline);
-        findings.closed = findings.closed.max(self.closed);
-        findings.failures += self.failures;
-        findings.elapsed = findings.elapsed.max(self.elapsed);
-        findings.own_cpu += self.own_cpu;
-        findings.idle += self.idle;
-        findings.pipelining_denied |= self.pipelining_denied;
-        if findings.stopped.is_none() {
-            findings.stopped = self.stopped;
-        }
-        self.counts
-    }
+    /// Place of the first executor on the board.
+    first: usize,
 }
 
 impl Together {
@@ -261,8 +341,7 @@ impl Together {
         let flags = &self.flags;
         // The first sleep of an executor takes long; nothing is measured yet.
         Timer::new(Duration::from_millis(1)).await;
-        self.begin.wait();
-        let start = *self.start.get_or_init(Instant::now);
+        let start = self.meeting.wait();
         let manner = Manner {
             pipelining: flags.pipelining != Pipelining::Off,
             group: is_group(flags),
@@ -273,6 +352,7 @@ impl Together {
             lmtp: flags.protocol.lmtp,
             smtputf8: flags.protocol.smtputf8,
             recipients: flags.recipients,
+            refusals_expected: flags.refusals_expected,
         };
         let plan = Plan::new(start, flags.rate, flags.ramp, flags.messages, place, self.executors);
         let share = |whole: usize| whole / self.executors + usize::from(place < whole % self.executors);
@@ -291,110 +371,8 @@ impl Together {
         if flags.rate.is_some() {
             places::pace(&engine);
         }
-        let post = |glance| self.board.post(place, glance);
+        let post = |glance| self.board.post(self.first + place, glance);
         keep(&engine, flags, start, closed, &post).await
-    }
-}
-
-/// Where the run is in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    WarmUp,
-    Window,
-    Drain,
-}
-
-async fn keep(
-    engine: &RefCell<Engine>,
-    flags: &LoadFlags,
-    start: Instant,
-    closed: &Sender<()>,
-    post: &impl Fn(Glance),
-) -> Share {
-    let (mut phase, mut phase_ends) = match flags.messages {
-        Some(_) => (Phase::Window, None),
-        None => (Phase::WarmUp, Some(start + flags.warm_up)),
-    };
-    let mut window = Window::open(start);
-    let mut measured = None;
-    let mut failures_outside = 0;
-    let stopped = loop {
-        let now = Instant::now();
-        let over = phase_ends.is_some_and(|end| now >= end) || (phase == Phase::Window && engine.borrow().quota_met());
-        match phase {
-            Phase::WarmUp if over => {
-                failures_outside += engine.borrow_mut().take_counts().failures();
-                window = Window::open(now);
-                (phase, phase_ends) = (Phase::Window, Some(now + flags.duration));
-            }
-            Phase::Window if over => {
-                measured = Some(window.close(&mut engine.borrow_mut(), now));
-                let _ = closed.send(());
-                engine.borrow_mut().begin_no_more();
-                (phase, phase_ends) = (Phase::Drain, Some(now + flags.timeout));
-            }
-            Phase::Drain if over || engine.borrow().open_connections() == 0 => break None,
-            _ => {}
-        }
-        let stopped = engine.borrow().reason_to_stop(now, flags.timeout);
-        if stopped.is_some() {
-            break stopped;
-        }
-        post(engine.borrow().glance());
-        places::watch(engine, phase_ends, TICK).await;
-    };
-    let now = Instant::now();
-    let unanswered = engine.borrow().messages_under_way(now);
-    let mut share = match measured {
-        Some(share) => {
-            failures_outside += engine.borrow_mut().take_counts().failures();
-            share
-        }
-        None => window.close(&mut engine.borrow_mut(), now),
-    };
-    share.counts.unanswered = unanswered;
-    share.failures = failures_outside + share.counts.failures();
-    share.stopped = stopped;
-    share.fates = engine.borrow().fates();
-    share.timeline = engine.borrow().timeline();
-    engine.borrow_mut().abandon();
-    // One round of the executor, in which the tasks let their connections go.
-    Timer::new(Duration::from_millis(1)).await;
-    share
-}
-
-/// What was read when the window opened.
-struct Window {
-    opened: Instant,
-    own_cpu: Duration,
-    worked: Duration,
-}
-
-impl Window {
-    fn open(opened: Instant) -> Self {
-        Self {
-            opened,
-            own_cpu: own_cpu(),
-            worked: glommio::executor().executor_stats().total_runtime(),
-        }
-    }
-
-    /// The window's figures; the counters start again from zero.
-    fn close(&self, engine: &mut Engine, now: Instant) -> Share {
-        let own_cpu = own_cpu().saturating_sub(self.own_cpu);
-        let worked = glommio::executor().executor_stats().total_runtime();
-        Share {
-            counts: engine.take_counts(),
-            failures: 0,
-            elapsed: now - self.opened,
-            own_cpu,
-            idle: own_cpu.saturating_sub(worked.saturating_sub(self.worked)),
-            pipelining_denied: engine.pipelining_denied(),
-            stopped: None,
-            closed: now,
-            fates: Fates::default(),
-            timeline: Timeline::new(self.opened),
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::report::readable;
 /// Percentiles that `--json` has for each stage.
 const PERCENTILES: [&str; 9] = ["mean", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max"];
 /// Stages of which they are.
-const STAGES: [&str; 9] = [
+const STAGES: [&str; 10] = [
     "final_reply",
     "from_plan",
     "transaction",
@@ -22,6 +22,7 @@ const STAGES: [&str; 9] = [
     "greeting",
     "ehlo",
     "tls",
+    "auth",
 ];
 
 /// What is measured, in which unit.

@@ -1,11 +1,13 @@
 //! `bench`: servers under the same load in turns (A B B A A B ...), so that what else the machine does falls on all,
 //! and a drift that goes on over the rounds on neither.
 //!
-//! Promises: the same flags for all; medians of the rounds, and ratios round by round with their spread. One thread.
+//! Promises: the same flags for all; medians of the rounds, and ratios round by round with their spread; `--report` writes one
+//! page with all of them. One thread.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::flags::{BenchFlags, Contender};
+use crate::page::{self, Run};
 use crate::source::{self, Findings};
 
 /// A line on standard output.
@@ -16,13 +18,7 @@ macro_rules! say {
 
 /// Runs the rounds and prints the comparison; whether every message of every run was accepted.
 pub fn run(flags: &BenchFlags) -> Result<bool, String> {
-    let servers: Vec<&Contender> = flags.a.iter().chain(&flags.b).chain(&flags.servers).collect();
-    if servers.len() < 2 {
-        return Err("expected two servers or more, as NAME=IP:PORT=PID".into());
-    }
-    for server in &servers {
-        flags.load.permitted(server.target)?;
-    }
+    let servers: Vec<&Contender> = flags.servers().collect();
     let mut runs: Vec<Vec<Findings>> = servers.iter().map(|_| Vec::new()).collect();
     for round in 1..=flags.rounds {
         let mut turns: Vec<_> = servers.iter().zip(&mut runs).collect();
@@ -57,7 +53,7 @@ pub fn run(flags: &BenchFlags) -> Result<bool, String> {
     if warnings > 0 {
         say!("WARNING: the generator was busy in {warnings} runs: it, not the server, may have been the limit");
     }
-    let servers: Vec<_> = servers
+    let told: Vec<_> = servers
         .iter()
         .zip(&runs)
         .map(|(server, runs)| {
@@ -65,9 +61,39 @@ pub fn run(flags: &BenchFlags) -> Result<bool, String> {
                     "runs": runs.iter().map(Findings::to_json).collect::<Vec<_>>() })
         })
         .collect();
-    let value = json!({ "scenario": flags.load.to_json(), "servers": servers, "compared": compared });
+    let value = json!({ "scenario": flags.load.to_json(), "servers": told, "compared": compared });
     crate::write_json(&flags.load, &value)?;
+    if let Some(path) = &flags.load.report {
+        let pages: Vec<Run> = servers
+            .iter()
+            .zip(&runs)
+            .filter_map(|(server, runs)| paged(flags, server, runs, &value["compared"]))
+            .collect();
+        page::write(path, &pages)?;
+    }
     Ok(runs.iter().flatten().all(|run| run.failures == 0))
+}
+
+/// All rounds of a server as the page takes them.
+fn paged(flags: &BenchFlags, server: &Contender, runs: &[Findings], compared: &Value) -> Option<Run> {
+    let (first, later) = runs.split_first()?;
+    let mut sum = first.clone();
+    later.iter().for_each(|run| sum.follow(run));
+    let (mut figures, _) = sum.judged(&flags.load);
+    let round = |run: &Findings| {
+        let reply = |quantile| run.counts.final_reply.value_at_quantile(quantile) as f64 / 1e3;
+        json!({ "messages_per_second": run.rate(), "server_cpu_us_per_message": run.server_cpu_a_message(),
+                "p50_us": reply(0.5), "p99_us": reply(0.99) })
+    };
+    let all = figures.as_object_mut()?;
+    all.remove("timeline");
+    all.remove("window");
+    all.insert("rounds".into(), runs.iter().map(round).collect());
+    all.insert("compared".into(), compared.clone());
+    Some(Run {
+        name: server.name.clone(),
+        figures,
+    })
 }
 
 fn line(findings: &Findings) -> String {

@@ -366,6 +366,8 @@ fn quiet_connections_are_held_and_a_new_client_is_greeted() {
 
 #[test]
 fn two_servers_are_run_in_turns_and_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("both.html");
     let (one, two) = (Server::start(Behaviour::default()), Server::start(Behaviour::default()));
     let (a, b) = (
         format!("one={}={}", one.address, std::process::id()),
@@ -383,6 +385,8 @@ fn two_servers_are_run_in_turns_and_compared() {
         "50",
         "--connections",
         "2",
+        "--report",
+        page.to_str().unwrap(),
     ];
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .args(arguments)
@@ -397,4 +401,18 @@ fn two_servers_are_run_in_turns_and_compared() {
     assert_eq!(order, ["one", "two", "two", "one"]);
     assert!(text.contains("one/two"), "{text}");
     assert_eq!((one.messages().len(), two.messages().len()), (100, 100));
+    let page = std::fs::read_to_string(page).unwrap();
+    for expected in [
+        "<td>messages/s, one</td>",
+        "<td>messages/s, two</td>",
+        "to the last",
+        "Round by round",
+        "one: final reply",
+        "two: final reply",
+        "Replies by code",
+    ] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    // Both rounds of both: 50 messages each.
+    assert_eq!(page.matches("100  send the content").count(), 2);
 }

@@ -12,6 +12,7 @@ const PIPELINED: Manner = Manner {
     lmtp: false,
     smtputf8: false,
     recipients: 2,
+    refusals_expected: false,
 };
 const LOCKSTEP: Manner = Manner {
     pipelining: false,
@@ -23,6 +24,7 @@ const LOCKSTEP: Manner = Manner {
     lmtp: false,
     smtputf8: false,
     recipients: 2,
+    refusals_expected: false,
 };
 const GROUPED: Manner = Manner {
     group: true,

@@ -1,6 +1,6 @@
 //! What is done on one connection when it can be read or written: replies lead to the next writes and to figures.
 //!
-//! Promises: as `engine`. The clock is read once an event.
+//! Promises: as `engine`. The clock is read once an event, and again where a reply comes within the event that asked for it.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -39,6 +39,11 @@ impl Engine {
         if self.abandoned {
             return self.close_connection(slot, event.index);
         }
+        let connects = slot.connecting;
+        if connects && !self.established(slot, event) {
+            return;
+        }
+        let mut sent = self.counts.sends.wrapping_sub(u64::from(connects));
         event.link.flush(event.context);
         if let Some((chunk, written)) = slot.unwritten {
             self.write(slot, chunk, written, event);
@@ -59,7 +64,13 @@ impl Engine {
                 Poll::Ready(Ok(0)) => self.disconnected(slot, event.index, "the server closed the connection".into()),
                 Poll::Ready(Ok(count)) => {
                     self.counts.receives += 1;
+                    // What was asked for a moment ago is here already: the server took this core in between.
+                    if self.counts.sends != sent {
+                        event.now = Instant::now();
+                    }
                     self.last_reply = event.now;
+                    self.note_handshake(slot, event);
+                    sent = self.counts.sends;
                     self.take_input(slot, buffer.get(..count).unwrap_or_default(), event);
                     if count < buffer.len() && slot.open && !event.link.is_secured() && self.looks.may_look() {
                         event.context.waker().wake_by_ref();
@@ -71,8 +82,52 @@ impl Engine {
             }
         }
         self.buffer = buffer;
+        self.note_handshake(slot, event);
+    }
+
+    /// Whether the connection is there; a write of no octets waits for it, and takes the error of one that failed.
+    fn established(&mut self, slot: &mut Slot, event: &mut Event<'_, '_>) -> bool {
+        match event.link.send(event.context, &[]) {
+            Poll::Pending => return false,
+            Poll::Ready(Err(error)) => self.disconnected(slot, event.index, error.to_string()),
+            Poll::Ready(Ok(_)) => {
+                (slot.connecting, slot.greeting_due) = (false, event.now);
+                record(
+                    &mut self.counts.connect,
+                    event.now.saturating_duration_since(slot.opened),
+                );
+            }
+        }
+        slot.open
+    }
+
+    /// Notes what is over when this is sent.
+    fn note_stage(&mut self, slot: &mut Slot, chunk: Chunk, now: Instant) {
+        let since = |then| now.saturating_duration_since(then);
+        match chunk {
+            Chunk::Ehlo => {
+                self.greeted();
+                self.counts.connections += 1;
+                record(&mut self.counts.greeting, since(slot.greeting_due));
+                slot.ehlo_sent = now;
+            }
+            Chunk::StartTls => record(&mut self.counts.ehlo, since(slot.ehlo_sent)),
+            // The first line of AUTH; the next ones answer challenges.
+            Chunk::Spoken if slot.auth_began.is_none() => {
+                record(&mut self.counts.ehlo, since(slot.ehlo_sent));
+                slot.auth_began = Some(now);
+            }
+            Chunk::Content if !self.manner.bdat => self.content_is_due(slot, now),
+            _ => {}
+        }
+    }
+
+    fn note_handshake(&mut self, slot: &mut Slot, event: &mut Event<'_, '_>) {
         if let Some(began) = slot.tls_began.filter(|_| !event.link.is_handshaking()) {
             slot.tls_began = None;
+            event.now = Instant::now();
+            // What was said meanwhile has waited for it.
+            (slot.greeting_due, slot.ehlo_sent) = (event.now, event.now);
             record(&mut self.counts.tls, event.now.saturating_duration_since(began));
         }
     }
@@ -86,16 +141,7 @@ impl Engine {
             match step {
                 Step::More => {}
                 Step::Send(chunk) => {
-                    if chunk == Chunk::Ehlo {
-                        self.greeted();
-                        self.counts.connections += 1;
-                        let waited = event.now.saturating_duration_since(slot.opened);
-                        record(&mut self.counts.greeting, waited);
-                        slot.ehlo_sent = event.now;
-                    }
-                    if chunk == Chunk::Content && !self.manner.bdat {
-                        self.content_is_due(slot, event.now);
-                    }
+                    self.note_stage(slot, chunk, event.now);
                     self.write(slot, chunk, 0, event);
                 }
                 Step::StartTls => {
@@ -106,8 +152,11 @@ impl Engine {
                 }
                 Step::Ready => {
                     self.failures_in_a_row = 0;
-                    let waited = event.now.saturating_duration_since(slot.ehlo_sent);
-                    record(&mut self.counts.ehlo, waited);
+                    let (histogram, began) = match slot.auth_began {
+                        Some(began) => (&mut self.counts.auth, began),
+                        None => (&mut self.counts.ehlo, slot.ehlo_sent),
+                    };
+                    record(histogram, event.now.saturating_duration_since(began));
                     self.pipelining_denied |= slot.dialogue.pipelining_denied(&self.manner);
                     self.next_message(slot, event);
                 }
@@ -136,8 +185,12 @@ impl Engine {
         match outcome {
             Outcome::Accepted => self.accepted(slot, event.now),
             Outcome::Refused => {
-                self.counts.refused += 1;
-                self.timeline.failed(event.now, 1);
+                if self.manner.refusals_expected {
+                    self.counts.refused_as_expected += 1;
+                } else {
+                    self.counts.refused += 1;
+                    self.timeline.failed(event.now, 1);
+                }
                 // Some recipients may have been accepted.
                 if self.manner.recipients > 1 {
                     self.fates.note(slot.message.serial, Fate::Uncertain);
@@ -231,6 +284,13 @@ impl Engine {
     }
 
     fn over(&mut self, slot: &mut Slot, index: usize, ending: Ending) {
+        if self.manner.refusals_expected && matches!(ending, Ending::TurnedAway | Ending::Shutdown) {
+            let refused = slot.dialogue.messages_under_way();
+            self.counts.refused_as_expected += refused.max(1);
+            self.answer(refused);
+            slot.turned_away = true;
+            return self.close_connection(slot, index);
+        }
         self.lost(slot);
         match ending {
             Ending::Quit => {}

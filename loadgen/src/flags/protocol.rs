@@ -20,38 +20,48 @@ pub enum Security {
 #[derive(Clone, Debug, Args)]
 pub struct ProtocolFlags {
     /// TLS: off; starttls (RFC 3207), which the server must offer; or implicit, from the first octet (RFC 8314).
-    #[arg(long, value_enum, default_value_t = Security::Off)]
+    #[arg(long, value_enum, default_value_t = Security::Off, help_heading = "How the client speaks")]
     pub tls: Security,
     /// Verifies the server's certificate against these (PEM); without it any certificate is taken.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "How the client speaks")]
     pub tls_verify: Option<PathBuf>,
     /// Name of the server in TLS.
-    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "localhost",
+        help_heading = "How the client speaks"
+    )]
     pub tls_name: String,
     /// Makes a full handshake for every connection: no session is resumed.
-    #[arg(long)]
+    #[arg(long, help_heading = "How the client speaks")]
     pub tls_full: bool,
     /// AUTH with this mechanism on every connection, after TLS if there is TLS.
-    #[arg(long, value_enum, requires_all = ["user", "password"])]
+    #[arg(long, value_enum, requires_all = ["user", "password"], help_heading = "How the client speaks")]
     pub auth: Option<Mechanism>,
     /// User for AUTH; NTLM takes DOMAIN\user too.
-    #[arg(long, value_name = "USER", requires = "auth")]
+    #[arg(long, value_name = "USER", requires = "auth", help_heading = "How the client speaks")]
     pub user: Option<String>,
     /// Password for AUTH.
-    #[arg(long, value_name = "PASSWORD", requires = "auth")]
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        requires = "auth",
+        help_heading = "How the client speaks"
+    )]
     pub password: Option<String>,
     /// Speaks LMTP (RFC 2033): LHLO, and a final reply for each recipient, all of which must be good.
-    #[arg(long)]
+    #[arg(long, help_heading = "How the client speaks")]
     pub lmtp: bool,
     /// MAIL with SMTPUTF8 (RFC 6531), which the server must offer; --from and --to may then have any letters.
-    #[arg(long)]
+    #[arg(long, help_heading = "How the client speaks")]
     pub smtputf8: bool,
     /// Begins each connection with a PROXY header that names a made-up client of 198.18.0.0/15.
-    #[arg(long, value_enum, value_name = "VERSION")]
+    #[arg(long, value_enum, value_name = "VERSION", help_heading = "How the client speaks")]
     pub proxy: Option<Version>,
     /// Made-up clients that take turns.
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "proxy",
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)), help_heading = "How the client speaks")]
     pub proxy_clients: u32,
 }
 

@@ -14,7 +14,7 @@ const RIGHT: f64 = 16.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
 /// Colours that the style sheet knows.
-const COLOURS: usize = 8;
+pub const COLOURS: usize = 8;
 
 /// How values become places.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,41 +2,52 @@
 
 use serde_json::Value;
 
-use super::chart::{Axis, Band, Bar, Scale, Series, bars, lines};
+use super::chart::{Axis, Band, Bar, COLOURS, Scale, Series, bars, lines};
 use super::{Run, count, time};
 
 /// Stages whose latency is drawn: as `--json` names them, and as people do.
-pub const STAGES: [(&str, &str); 9] = [
+pub const STAGES: [(&str, &str); 10] = [
     ("final_reply", "final reply"),
     ("from_plan", "final reply, from the planned time"),
     ("transaction", "whole transaction"),
     ("envelope", "MAIL, RCPT and DATA"),
     ("content", "writing the content"),
     ("connect", "connect"),
-    ("greeting", "greeting, from connect on"),
-    ("ehlo", "EHLO"),
+    ("greeting", "greeting"),
     ("tls", "TLS handshake"),
+    ("ehlo", "EHLO"),
+    ("auth", "AUTH"),
 ];
 
 /// Latency by percentile.
 pub fn percentiles(runs: &[Run]) -> String {
     let mut series = Vec::new();
     for (number, run) in runs.iter().enumerate() {
-        for (colour, (key, name)) in STAGES.iter().enumerate() {
+        for (key, name) in STAGES {
             let points = curve(&run.figures, key);
-            // Two runs are told apart by colour, so that only what matters most of each is drawn.
-            if points.is_empty() || (runs.len() > 1 && !matches!(*key, "final_reply" | "from_plan")) {
+            // Runs are told apart by colour, so that only what matters most of each is drawn; of many a single line.
+            let matters = match runs.len() {
+                1 => true,
+                2 => matches!(key, "final_reply" | "from_plan"),
+                _ => key == most_telling(&run.figures),
+            };
+            if points.is_empty() || !matters {
                 continue;
             }
-            let many = runs.len() > 1;
+            let (many, drawn) = (runs.len() > 1, series.len());
             series.push(Series {
                 name: if many {
                     format!("{}: {name}", run.name)
                 } else {
-                    (*name).into()
+                    name.into()
                 },
-                colour: if many { number } else { colour % 8 },
-                dashed: many && *key == "from_plan",
+                colour: if many { number } else { drawn },
+                // Colours are used a second time when there are many stages.
+                dashed: if many {
+                    runs.len() == 2 && key == "from_plan"
+                } else {
+                    drawn >= COLOURS
+                },
                 points,
                 filled: false,
             });
@@ -53,6 +64,14 @@ pub fn percentiles(runs: &[Run]) -> String {
         },
     };
     lines("Latency by percentile", across, latency_axis(), &series, &[])
+}
+
+/// In an open loop latency counts from the planned time.
+fn most_telling(figures: &Value) -> &'static str {
+    match figures.pointer("/stages/from_plan").is_some_and(Value::is_object) {
+        true => "from_plan",
+        false => "final_reply",
+    }
 }
 
 /// Accepted messages a second, and failures.
@@ -80,7 +99,7 @@ pub fn rate_over_time(runs: &[Run]) -> String {
     let up = Axis {
         name: "messages a second",
         scale: Scale::Linear,
-        label: count,
+        label: rate,
     };
     over_time("Rate", up, &series, runs)
 }
@@ -129,6 +148,54 @@ fn over_time(title: &str, up: Axis<'_>, series: &[Series], runs: &[Run]) -> Stri
         });
     }
     lines(title, across, up, series, &bands)
+}
+
+/// What each round of a bench found, server by server.
+pub fn round_by_round(runs: &[Run]) -> String {
+    let up = |name: &'static str, label: fn(f64) -> String| Axis {
+        name,
+        scale: Scale::Linear,
+        label,
+    };
+    let charts = [
+        ("messages_per_second", "Rate", up("messages a second", rate)),
+        (
+            "server_cpu_us_per_message",
+            "CPU time of the server",
+            up("a message", time),
+        ),
+        ("p50_us", "Final reply, p50", up("", time)),
+        ("p99_us", "Final reply, p99", up("", time)),
+    ];
+    let mut text = String::new();
+    for (key, title, up) in charts {
+        let line = |(number, run): (usize, &Run)| {
+            let rounds = run.figures.get("rounds").and_then(Value::as_array);
+            let value = |(at, round): (usize, &Value)| Some((at as f64 + 1.0, round.get(key)?.as_f64()?));
+            Series {
+                name: run.name.clone(),
+                colour: number,
+                dashed: number >= COLOURS,
+                points: rounds.into_iter().flatten().enumerate().filter_map(value).collect(),
+                filled: false,
+            }
+        };
+        let series: Vec<Series> = runs.iter().enumerate().map(line).collect();
+        text.push_str(&lines(title, across(), up, &series, &[]));
+    }
+    text
+}
+
+/// The rounds of a bench.
+fn across() -> Axis<'static> {
+    Axis {
+        name: "round",
+        scale: Scale::Linear,
+        label: |value| match value.fract() == 0.0 {
+            true => format!("{value}"),
+            false => String::new(),
+        },
+    }
 }
 
 /// Replies by code.
@@ -189,6 +256,15 @@ fn meaning(code: &str) -> &'static str {
     }
 }
 
+/// A rate, which may be slow.
+fn rate(value: f64) -> String {
+    if value < 10.0 && value.fract() != 0.0 {
+        format!("{value:.1}")
+    } else {
+        count(value)
+    }
+}
+
 fn latency_axis() -> Axis<'static> {
     Axis {
         name: "logarithmic",
@@ -214,7 +290,8 @@ fn curve(figures: &Value, stage: &str) -> Vec<(f64, f64)> {
     let pairs = stage.get("series").and_then(Value::as_array);
     let pair = |value: &Value| {
         let percentile = value.get(0)?.as_f64()?.min(100.0 * (1.0 - 0.5 / count));
-        Some((percentile, value.get(1)?.as_f64()?))
+        // What is shorter than a microsecond is not worth decades of the axis.
+        Some((percentile, value.get(1)?.as_f64()?.max(1.0)))
     };
     pairs.into_iter().flatten().filter_map(pair).collect()
 }

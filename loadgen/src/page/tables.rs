@@ -1,6 +1,6 @@
 //! The tables of a page, from the figures of its runs. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde_json::Value;
@@ -118,6 +118,37 @@ fn ratio(one: Option<f64>, other: Option<f64>) -> String {
     }
 }
 
+/// Medians over the rounds of a bench, with what each server is to the last one, round by round.
+pub fn compared(figures: &Value) -> String {
+    let mut rows = String::new();
+    for figure in figures.as_array().into_iter().flatten() {
+        let what = figure.get("what").map(plain).unwrap_or_default();
+        let digits = if what.contains("CPU") { 2 } else { 0 };
+        for server in figure.get("servers").and_then(Value::as_array).into_iter().flatten() {
+            let spread = |place: &str, digits: usize| {
+                let at = |key: &str| server.pointer(&format!("/{place}/{key}"))?.as_f64();
+                let (median, least, most) = (at("median")?, at("least")?, at("most")?);
+                Some(format!(
+                    "<td><b>{median:.digits$}</b></td><td>{least:.digits$} to {most:.digits$}</td>"
+                ))
+            };
+            let none = "<td>-</td><td></td>";
+            let _ = writeln!(
+                rows,
+                "<tr><td>{}, {}</td>{}{}</tr>",
+                escape(&what),
+                escape(&server.get("name").map(plain).unwrap_or_default()),
+                spread("figures", digits).unwrap_or_else(|| none.into()),
+                spread("to_last", 3).unwrap_or_else(|| none.into())
+            );
+        }
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    table(&["", "median", "of the rounds", "to the last", "of the rounds"], &rows)
+}
+
 /// Latency of each stage.
 pub fn stages(runs: &[Run]) -> String {
     let mut rows = String::new();
@@ -148,6 +179,74 @@ pub fn stages(runs: &[Run]) -> String {
         return rows;
     }
     table(&["stage", "count", "mean", "p50", "p90", "p99", "p99.9", "max"], &rows)
+}
+
+/// What each of several loads did: those that send messages, then what the others found.
+pub fn loads(loads: &[Run]) -> String {
+    let (mut mail, mut others) = (String::new(), String::new());
+    for load in loads {
+        let number = |place: &str| load.figures.pointer(place).and_then(Value::as_f64);
+        let text = |place: &str, text: fn(f64) -> String| escape(&number(place).map_or("-".into(), text));
+        let name = escape(&load.name);
+        let good = load.figures.get("good").and_then(Value::as_bool) == Some(true);
+        let class = if good { "" } else { " class=\"bad\"" };
+        if load.figures.get("kind").and_then(Value::as_str) == Some("mail") {
+            let refused: f64 = ["/refused", "/refused_as_expected", "/turned_away"]
+                .into_iter()
+                .filter_map(number)
+                .sum();
+            let _ = writeln!(
+                mail,
+                "<tr><td>{name}</td><td>{}</td><td>{}</td><td{class}>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                text("/scenario/connections", count),
+                text("/messages_per_second", |rate| format!("{rate:.1}")),
+                text("/failures_in_whole_run", count),
+                count(refused),
+                text("/stages/final_reply/p50", time),
+                text("/stages/final_reply/p99", time),
+                text("/stages/greeting/p99", time)
+            );
+            continue;
+        }
+        let found = match number("/probes_greeted") {
+            Some(probes) => format!(
+                "{} of {} connections greeted, {} dropped by the server; then {probes} new clients greeted, {} in the median",
+                text("/greeted", count),
+                text("/connections", count),
+                text("/dropped", count),
+                text("/probe_median_us", time)
+            ),
+            None => format!(
+                "good clients meanwhile: {} greeted, {} in the median and {} at most; {} not greeted",
+                text("/good_clients_greeted", count),
+                text("/greeting_median_us", time),
+                text("/greeting_max_us", time),
+                text("/good_clients_not_greeted", count)
+            ),
+        };
+        let _ = writeln!(
+            others,
+            "<tr><td>{name}</td><td class=\"text\"><span{class}>{found}</span></td></tr>"
+        );
+    }
+    let heads = [
+        "load",
+        "connections",
+        "messages a second",
+        "failures",
+        "refused",
+        "final reply p50",
+        "p99",
+        "greeting p99",
+    ];
+    let mut tables = String::new();
+    if !mail.is_empty() {
+        tables.push_str(&table(&heads, &mail));
+    }
+    if !others.is_empty() {
+        tables.push_str(&table(&["load without messages", ""], &others));
+    }
+    tables
 }
 
 /// What went wrong, by kind; a sentence when nothing did.
@@ -204,14 +303,8 @@ pub fn hosts(runs: &[Run]) -> String {
 }
 
 fn keys_and_values(runs: &[Run], place: &str, title: &str) -> String {
-    let of = |run: &Run| {
-        run.figures
-            .pointer(place)
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let all: Vec<_> = runs.iter().map(of).collect();
+    let of = |run: &Run| run.figures.pointer(place).map(flat).unwrap_or_default();
+    let all: Vec<BTreeMap<String, Value>> = runs.iter().map(of).collect();
     let keys: BTreeSet<&String> = all.iter().flat_map(|map| map.keys()).collect();
     let mut rows = String::new();
     for key in keys {
@@ -236,7 +329,22 @@ fn keys_and_values(runs: &[Run], place: &str, title: &str) -> String {
             String::new()
         }
     }));
-    table(&heads.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
+    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+    table(&heads, &rows).replace("<table>", "<table class=\"text\">")
+}
+
+/// Keys and values; what stands under a key of its own comes up to the others.
+pub fn flat(value: &Value) -> BTreeMap<String, Value> {
+    let mut all = BTreeMap::new();
+    for (key, value) in value.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(_) => all.extend(flat(value)),
+            value => {
+                all.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    all
 }
 
 /// `heads` and `rows` are HTML.

@@ -22,6 +22,21 @@ pub fn loadgen(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Runs it to its end with `--json`; its figures.
+pub fn figures_of(arguments: &[&str]) -> Value {
+    run_with_figures(arguments).1
+}
+
+/// Runs it to its end with `--json`; its exit status, and its figures.
+pub fn run_with_figures(arguments: &[&str]) -> (Option<i32>, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("figures.json");
+    let output = loadgen(&[arguments, &["--json", file.to_str().unwrap()]].concat());
+    let text = std::fs::read_to_string(&file)
+        .unwrap_or_else(|_| panic!("no figures: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), serde_json::from_str(&text).unwrap())
+}
+
 /// A sink that runs until it is told to end, and writes its figures into a folder of its own.
 pub struct Sink {
     child: Child,
