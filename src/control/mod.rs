@@ -328,6 +328,11 @@ async fn answer_questions(
                 Question::Password { hash, password } => {
                     Answer::Password(passwords.compare(hash.clone(), password.clone()).await)
                 }
+                Question::SaltedPassword {
+                    password,
+                    salt,
+                    iterations,
+                } => Answer::SaltedPassword(passwords.salted(password.clone(), salt.clone(), *iterations).await),
                 Question::Addresses { host } => Answer::Addresses(names.addresses(host).await),
                 Question::Exchangers { domain } => Answer::Exchangers(names.exchangers(domain).await),
             };

@@ -171,6 +171,7 @@ impl Link {
                     return Came::Failed(failure.reply.clone());
                 }
                 ClientStep::Handshake => panic!("nobody offered TLS"),
+                ClientStep::Ask => panic!("nobody has credentials"),
             }
         }
     }
