@@ -68,7 +68,9 @@ table! { Counter: "A number that only grows.";
         /// The client went away or broke the protocol, or there was nothing to agree on.
         TlsFailed r#"result="failed",version="none""#,
         /// It took too long.
-        TlsTimedOut r#"result="timed_out",version="none""#
+        TlsTimedOut r#"result="timed_out",version="none""#,
+        /// The source had begun as many as it may.
+        TlsRefused r#"result="refused",version="none""#
     }
     "postern_logons_total" "Clients that have tried to authenticate, by how it ended." {
         /// With success.

@@ -99,7 +99,9 @@ mod tests {
         runtime().block_on(async {
             let passwords = Passwords::default();
             let _busy = passwords.helpers.acquire_many(AT_ONCE as u32).await.unwrap();
-            let salted = passwords.salted(Secret::new(b"pencil"), Box::from(*b"salt"), 4096).await;
+            let salted = passwords
+                .salted(Secret::new(b"pencil"), Box::from(*b"salt"), 4096)
+                .await;
             assert_eq!(salted, Some(sasl::salted_password(b"pencil", b"salt", 4096)));
         });
     }

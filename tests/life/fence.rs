@@ -157,6 +157,7 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
                 implicit_tls: false,
                 connection_scope: 0,
                 rate_scope: 0,
+                tls_rate_scope: 0,
                 resources: Arc::default(),
             })],
             access: Access {

@@ -9,6 +9,7 @@ mod settings;
 
 mod hop;
 
+mod authentication;
 mod bounces;
 mod connections;
 mod content;

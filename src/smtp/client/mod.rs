@@ -259,7 +259,13 @@ impl Client {
             Phase::StartTls => self.starttls_answered(),
             Phase::Auth => self.auth_answered(),
             Phase::Transaction => self.transaction_answered(),
-            Phase::Handshake | Phase::Asking | Phase::Idle | Phase::Unasked | Phase::Done | Phase::Quitting | Phase::Closed => {}
+            Phase::Handshake
+            | Phase::Asking
+            | Phase::Idle
+            | Phase::Unasked
+            | Phase::Done
+            | Phase::Quitting
+            | Phase::Closed => {}
         }
     }
 

@@ -150,6 +150,7 @@ enum Asked {
     Mail(ReversePath, MailParameters),
     Rcpt(ForwardPath, RcptParameters),
     Credentials(Box<Exchange>),
+    StartTls,
 }
 
 impl Session {
@@ -234,6 +235,8 @@ impl Session {
         match (verdict, asked) {
             (Verdict::Accept, Asked::Mail(path, parameters)) => self.open_transaction(path, parameters),
             (Verdict::Accept, Asked::Rcpt(path, parameters)) => self.add_recipient(path, parameters),
+            (Verdict::Accept, Asked::StartTls) => self.begin_tls(),
+            (Verdict::Refuse(reply), Asked::StartTls) => self.close_with(reply, now),
             // That is for [`Session::find`] to say.
             (_, asked @ Asked::Credentials(_)) => self.phase = Phase::Asking(asked),
             (Verdict::Refuse(reply), asked) => {
@@ -490,6 +493,7 @@ impl Asked {
             Asked::Mail(..) => Question::Mail,
             Asked::Rcpt(..) => Question::Rcpt,
             Asked::Credentials(..) => Question::Credentials,
+            Asked::StartTls => Question::StartTls,
         }
     }
 }

@@ -46,7 +46,7 @@ impl Point {
     pub(super) fn of(asked: &Asked) -> Point {
         match asked {
             Asked::Mail(..) => Point::Mail,
-            Asked::Rcpt(..) | Asked::Credentials(..) => Point::Command,
+            Asked::Rcpt(..) | Asked::Credentials(..) | Asked::StartTls => Point::Command,
         }
     }
 }

@@ -206,14 +206,20 @@ fn after_a_refusal_for_good_the_next_mechanism_is_tried_and_none_twice() {
     goes(
         &with_password(terms()),
         &[],
-        &format!("{OPENING}S: 250 AUTH PLAIN NTLM\nC: AUTH NTLM {NTLM}\nS: 454 4.7.0 later\nC: QUIT\n= Auth: 454 4.7.0 later"),
+        &format!(
+            "{OPENING}S: 250 AUTH PLAIN NTLM\nC: AUTH NTLM {NTLM}\nS: 454 4.7.0 later\nC: QUIT\n= Auth: 454 4.7.0 later"
+        ),
     );
 }
 
 #[test]
 fn the_first_response_is_said_again_to_whoever_has_not_taken_it_with_the_command() {
     for (name, first) in [("NTLM", NTLM), ("SCRAM-SHA-256", SCRAM)] {
-        for challenge in ["334".to_owned(), format!("334 {name} supported"), format!("334 {} supported", name.to_lowercase())] {
+        for challenge in [
+            "334".to_owned(),
+            format!("334 {name} supported"),
+            format!("334 {} supported", name.to_lowercase()),
+        ] {
             goes(
                 &with_password(terms()),
                 &[],
@@ -229,7 +235,13 @@ fn the_first_response_is_said_again_to_whoever_has_not_taken_it_with_the_command
 #[test]
 fn a_hop_that_answers_nonsense_is_left() {
     for (name, first) in [("NTLM", NTLM), ("SCRAM-SHA-256", SCRAM)] {
-        for challenge in ["?", "PLAIN supported", "TlRMTVNTUAACAAAA", "cj1hYmM=", &"A".repeat(2000)] {
+        for challenge in [
+            "?",
+            "PLAIN supported",
+            "TlRMTVNTUAACAAAA",
+            "cj1hYmM=",
+            &"A".repeat(2000),
+        ] {
             goes(
                 &with_password(terms()),
                 &[],

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use super::compute::{rc4, utf16};
 use super::message::{
-    ANONYMOUS, AV_FLAG_MIC, AV_FLAGS, KEY_EXCHANGE, UNICODE, VERSION, attributes, begin, field, is_type, overlap, range_at,
-    text, u32_at,
+    ANONYMOUS, AV_FLAG_MIC, AV_FLAGS, KEY_EXCHANGE, UNICODE, VERSION, attributes, begin, field, is_type, overlap,
+    range_at, text, u32_at,
 };
 use crate::smtp::sasl::name;
 

@@ -95,7 +95,10 @@ impl Initiator {
         let auth_message = [said.as_bytes(), without_proof.as_bytes()];
         let mut proof = zeroize::Zeroizing::new(client_key(salted));
         let client_signature = hmac_sha256(&Sha256::digest(proof.as_slice()), &auth_message);
-        proof.iter_mut().zip(client_signature).for_each(|(key, octet)| *key ^= octet);
+        proof
+            .iter_mut()
+            .zip(client_signature)
+            .for_each(|(key, octet)| *key ^= octet);
         let server_key = hmac_sha256(salted, &[super::SERVER_KEY]);
         let last = format!("{without_proof},p={}", BASE64.encode(proof.as_slice()));
         let signature = hmac_sha256(&server_key, &auth_message);
@@ -108,7 +111,9 @@ impl Initiator {
         let State::Final { signature } = &self.state else {
             return false;
         };
-        let text = std::str::from_utf8(message).ok().and_then(|text| text.strip_prefix("v="));
+        let text = std::str::from_utf8(message)
+            .ok()
+            .and_then(|text| text.strip_prefix("v="));
         // Extensions may follow (RFC 5802 section 7).
         let verifier = text.and_then(|text| text.split(',').next());
         let proved = verifier
@@ -186,8 +191,7 @@ mod tests {
         for user in ["alice", "a=li,ce", "j\u{f6}rg"] {
             let mut client = Initiator::new(user, &[3; 18]);
             let target = std::sync::Arc::from("mx.test");
-            let (mut server, turn) =
-                Exchange::begin(Mechanism::ScramSha256, &target, Some(client.first().as_bytes()));
+            let (mut server, turn) = Exchange::begin(Mechanism::ScramSha256, &target, Some(client.first().as_bytes()));
             assert!(matches!(turn, Turn::Ask), "{user}: {turn:?}");
             let found = Found::ScramKeys {
                 user: Some(user.into()),
@@ -246,7 +250,13 @@ mod tests {
             client.last(&salted_password(b"pencil", b"salt", 4096)).unwrap();
             client
         };
-        for last in ["", "v=", "e=invalid-proof", "v=AAAA", &format!("v={}", BASE64.encode([0; 32]))] {
+        for last in [
+            "",
+            "v=",
+            "e=invalid-proof",
+            "v=AAAA",
+            &format!("v={}", BASE64.encode([0; 32])),
+        ] {
             let mut client = ready();
             assert!(!client.take_last(last.as_bytes()) && !client.has_proof(), "{last}");
         }

@@ -21,8 +21,10 @@ fn hex(text: &str) -> Vec<u8> {
 
 /// The CHALLENGE of [MS-NLMP] 4.2.4.3.
 fn document_challenge() -> Vec<u8> {
-    hex("4e544c4d53535000 02000000 0c000c00 38000000 33828ae2 0123456789abcdef 0000000000000000 24002400 44000000 \
-         060070170000000f 530065007200760065007200 02000c0044006f006d00610069006e00 01000c00530065007200760065007200 00000000")
+    hex(
+        "4e544c4d53535000 02000000 0c000c00 38000000 33828ae2 0123456789abcdef 0000000000000000 24002400 44000000 \
+         060070170000000f 530065007200760065007200 02000c0044006f006d00610069006e00 01000c00530065007200760065007200 00000000",
+    )
 }
 
 /// The client of the document, whose clock stands at the beginning of FILETIME.
@@ -81,7 +83,13 @@ fn judged(server: &mut Exchange, message: &[u8]) -> bool {
 #[test]
 fn our_own_server_lets_us_in_whatever_the_name_looks_like_and_is_sent_a_mic() {
     let long = format!("{}.example", "a".repeat(60));
-    for username in ["alice", "CORP\\Alice", "alice@corp.example", "stra\u{df}e\\j\u{f6}rg", ""] {
+    for username in [
+        "alice",
+        "CORP\\Alice",
+        "alice@corp.example",
+        "stra\u{df}e\\j\u{f6}rg",
+        "",
+    ] {
         for hostname in ["mx.example.com", &long] {
             let client = Initiator::new(&RANDOM, 1_795_000_000_000);
             let (mut server, challenge) = challenged(&client, hostname);
@@ -132,13 +140,27 @@ fn a_challenge_that_is_broken_is_not_answered() {
         ("another signature", |m| m[0] = b'X'),
         ("another type", |m| m[8] = 3),
         ("no Unicode", |m| m[20] &= !1),
-        ("a name beyond the end", |m| m[16..20].copy_from_slice(&200_u32.to_le_bytes())),
-        ("attributes beyond the end", |m| m[44..48].copy_from_slice(&u32::MAX.to_le_bytes())),
-        ("attributes longer than the message", |m| m[40..42].copy_from_slice(&0x7fff_u16.to_le_bytes())),
-        ("attributes in the fixed part", |m| m[44..48].copy_from_slice(&20_u32.to_le_bytes())),
-        ("a name in the fixed part", |m| m[16..20].copy_from_slice(&20_u32.to_le_bytes())),
-        ("name and attributes overlap", |m| m[16..20].copy_from_slice(&0x48_u32.to_le_bytes())),
-        ("an attribute longer than its list", |m| m[70..72].copy_from_slice(&0xfff0_u16.to_le_bytes())),
+        ("a name beyond the end", |m| {
+            m[16..20].copy_from_slice(&200_u32.to_le_bytes())
+        }),
+        ("attributes beyond the end", |m| {
+            m[44..48].copy_from_slice(&u32::MAX.to_le_bytes())
+        }),
+        ("attributes longer than the message", |m| {
+            m[40..42].copy_from_slice(&0x7fff_u16.to_le_bytes())
+        }),
+        ("attributes in the fixed part", |m| {
+            m[44..48].copy_from_slice(&20_u32.to_le_bytes())
+        }),
+        ("a name in the fixed part", |m| {
+            m[16..20].copy_from_slice(&20_u32.to_le_bytes())
+        }),
+        ("name and attributes overlap", |m| {
+            m[16..20].copy_from_slice(&0x48_u32.to_le_bytes())
+        }),
+        ("an attribute longer than its list", |m| {
+            m[70..72].copy_from_slice(&0xfff0_u16.to_le_bytes())
+        }),
         ("a list without its end", |m| m[40] -= 4),
     ];
     for (what, bend) in bends {
