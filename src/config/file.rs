@@ -186,14 +186,22 @@ fn route(section: &Section<'_>, home: &Destination) -> Route {
     let to = section.value("to", default.to, |e| {
         e.some("URLs", |e| e.text("a URL", Destination::parse))
     });
-    let tls = section.value("tls", default.tls, |e| e.choice(HOP_TLS));
+    // Whoever says whom to believe wants nobody else to be believed.
+    let default_tls = match section.entry("tls_ca") {
+        Some(_) => HopTls::Required,
+        None => default.tls,
+    };
+    let tls = section.value("tls", default_tls, |e| e.choice(HOP_TLS));
     Route {
         domains: section.value("domains", default.domains, |e| {
             e.some("domains", |e| e.text("a domain, or \"*\"", value::domain_or_any))
         }),
         tls_ca: section.optional("tls_ca", |e| match tls {
             HopTls::Required => e.path(),
-            _ => e.contradiction("it without `tls = \"required\"`", "both: nothing is verified otherwise"),
+            _ => e.contradiction(
+                "it beside another `tls` than \"required\"",
+                "`tls = \"required\"`: nothing is verified otherwise",
+            ),
         }),
         tls_name: section.optional("tls_name", |e| match tls {
             HopTls::Off => e.contradiction("it beside `tls = \"off\"`", "one of them"),

@@ -146,6 +146,7 @@ fn credentials(route: &config::Route) -> Result<Option<Credentials>, String> {
         return Ok(None);
     };
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    let text = zeroize::Zeroizing::new(text);
     let password = text.lines().next().unwrap_or_default();
     if password.is_empty() {
         return Err(format!(

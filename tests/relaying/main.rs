@@ -4,6 +4,8 @@
 mod client;
 #[path = "../end_to_end/edge.rs"]
 mod edge;
+#[path = "../end_to_end/memory.rs"]
+mod memory;
 #[path = "../end_to_end/settings.rs"]
 mod settings;
 

@@ -48,6 +48,7 @@ impl Connection {
                 });
                 match asked {
                     Some(Ok(())) => {
+                        self.shard.metrics.count(Counter::PasswordsCompared);
                         self.comparison = Some(Comparison { user });
                         return false;
                     }

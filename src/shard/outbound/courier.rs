@@ -188,7 +188,7 @@ impl Courier {
             return Ok(());
         }
         let result = self.stream.send(&self.shard, &self.bench.seat, output).await;
-        output.clear();
+        self.client.sent();
         result
     }
 

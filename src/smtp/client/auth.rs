@@ -116,6 +116,8 @@ impl Exchange {
 
     /// AUTH, with the first response where the mechanism has one and it is short enough.
     fn say_auth(&self, credentials: &Credentials, output: &mut Vec<u8>) -> Turn {
+        // So that nothing is moved, and left behind, once the response stands in it.
+        output.reserve(MAX_COMMAND);
         output.extend_from_slice(b"AUTH ");
         output.extend_from_slice(self.mechanism.name().as_bytes());
         if let Some(first) = self.first(credentials) {
@@ -234,6 +236,7 @@ impl Exchange {
 
 fn say(response: &[u8], output: &mut Vec<u8>) -> Turn {
     let encoded = Zeroizing::new(STANDARD.encode(response));
+    output.reserve(encoded.len() + 2);
     output.extend_from_slice(encoded.as_bytes());
     output.extend_from_slice(b"\r\n");
     Turn::Say

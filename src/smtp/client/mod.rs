@@ -52,6 +52,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroize as _;
+
 use auth::Exchange;
 use transaction::{Awaited, Transaction};
 
@@ -84,6 +86,8 @@ pub struct Client {
     /// An AUTH that is under way.
     exchange: Option<Box<Exchange>>,
     output: Vec<u8>,
+    /// A password stands in the output.
+    confided: bool,
     /// Commands without a reply yet.
     asked: usize,
     secure: bool,
@@ -126,6 +130,7 @@ impl Client {
             transaction: Transaction::default(),
             exchange: None,
             output: Vec::new(),
+            confided: false,
             asked: usize::from(!implicit),
             secure: false,
             stale: false,
@@ -176,6 +181,14 @@ impl Client {
     /// What waits to be sent. The driver takes it from the front.
     pub fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
+    }
+
+    /// The output has been sent: it is emptied, and wiped where a password stood in it.
+    pub fn sent(&mut self) {
+        match std::mem::take(&mut self.confided) {
+            true => self.output.zeroize(),
+            false => self.output.clear(),
+        }
     }
 
     /// Ends an idle connection.
@@ -293,7 +306,7 @@ impl Client {
             }
             _ => Phase::Closed,
         };
-        self.output.clear();
+        self.sent();
         self.asked = 0;
         if self.failure.is_none() {
             self.failure = Some(Box::new(failure));

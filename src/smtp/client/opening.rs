@@ -92,7 +92,11 @@ impl Client {
         match (self.replies.code() / 100, self.terms.tls) {
             (2, _) => self.phase = Phase::Handshake,
             (3, _) => self.fail_by_protocol("the hop answered STARTTLS with a reply that asks for more"),
-            (_, TlsUse::Required) => self.refused(Fault::Tls),
+            // Whatever the code: it says nothing of the message.
+            (_, TlsUse::Required) => {
+                let why = format!("TLS is required, and the hop refuses it: {}", self.replies.heard());
+                self.leave(Failure::ours(Fault::Tls, Origin::NoConnection, &why));
+            }
             _ => self.authenticate(),
         }
     }
@@ -136,6 +140,7 @@ impl Client {
 
     fn auth_turn(&mut self, exchange: Box<Exchange>, turn: Turn) {
         let mechanism = exchange.mechanism;
+        self.confided |= mechanism.shows_password();
         self.exchange = Some(exchange);
         match turn {
             Turn::Say => self.ask(Phase::Auth, &[]),
@@ -204,11 +209,13 @@ impl Client {
                 {
                     return self.begin_auth(mechanism);
                 }
-                let mut reply = self.replies.heard();
-                if auth::repeats(&reply.text, &credentials) {
-                    reply.text = "the hop refused to authenticate us".into();
-                }
-                self.leave(Failure::heard(Fault::Auth, reply));
+                // Whatever the code: it says nothing of the message, and the operator may mend it.
+                let reply = self.replies.heard();
+                let why = match auth::repeats(&reply.text, &credentials) {
+                    true => "the hop refused to authenticate us".to_owned(),
+                    false => format!("the hop refused to authenticate us: {reply}"),
+                };
+                self.leave(Failure::ours(Fault::Auth, Origin::NoConnection, &why));
             }
         }
     }

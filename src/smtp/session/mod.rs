@@ -90,6 +90,8 @@ pub struct Session {
     delayed: Option<Delayed>,
     protocol_errors: u64,
     logon_errors: u64,
+    /// See [`Session::take_confided`].
+    confided: bool,
     /// Whom the client has proved to be.
     user: Option<Arc<str>>,
     draining: bool,
@@ -169,6 +171,7 @@ impl Session {
             delayed: None,
             protocol_errors: 0,
             logon_errors: 0,
+            confided: false,
             user: None,
             draining: false,
             quit: false,
@@ -442,14 +445,6 @@ impl Session {
     fn bare(&mut self, args: &[u8], now: Instant, then: impl FnOnce(&mut Self)) {
         match command::no_arguments(args) {
             Ok(()) => then(self),
-            Err(reply) => self.error(reply, Point::Command, now),
-        }
-    }
-
-    /// A verb whose argument changes nothing, as long as it is text.
-    fn say_if_printable(&mut self, args: &[u8], reply: Reply, now: Instant) {
-        match command::any_arguments(args) {
-            Ok(()) => self.say(reply),
             Err(reply) => self.error(reply, Point::Command, now),
         }
     }

@@ -114,7 +114,7 @@ fn a_hop_that_does_not_authenticate_us_gets_no_mail() {
     for refusal in ["535 5.7.8 no", "454 4.7.0 not now", "421 4.3.2 bye"] {
         let end = match refusal {
             "421 4.3.2 bye" => "= Closing: 421 4.3.2 bye".to_owned(),
-            _ => format!("C: QUIT\n= Auth: {refusal}"),
+            _ => format!("C: QUIT\n= Auth: 454 4.7.0 the hop refused to authenticate us: {refusal}"),
         };
         goes(
             &with_password(terms()),
@@ -200,14 +200,14 @@ fn after_a_refusal_for_good_the_next_mechanism_is_tried_and_none_twice() {
              C: czNjcmV0IQ==
              S: 535 5.7.8 still no
              C: QUIT
-             = Auth: 535 5.7.8 still no"
+             = Auth: 454 4.7.0 the hop refused to authenticate us: 535 5.7.8 still no"
         ),
     );
     goes(
         &with_password(terms()),
         &[],
         &format!(
-            "{OPENING}S: 250 AUTH PLAIN NTLM\nC: AUTH NTLM {NTLM}\nS: 454 4.7.0 later\nC: QUIT\n= Auth: 454 4.7.0 later"
+            "{OPENING}S: 250 AUTH PLAIN NTLM\nC: AUTH NTLM {NTLM}\nS: 454 4.7.0 later\nC: QUIT\n= Auth: 454 4.7.0 the hop refused to authenticate us: 454 4.7.0 later"
         ),
     );
 }
@@ -447,7 +447,7 @@ fn our_own_server_lets_us_in_by_every_mechanism_and_refuses_a_wrong_password() {
         }
         let said = against_our_own(mechanism, "edge", "secret", "hub.test");
         assert!(
-            said.ends_with("= Auth: 535 5.7.3 Authentication unsuccessful\n"),
+            said.ends_with("refused to authenticate us: 535 5.7.3 Authentication unsuccessful\n"),
             "{said}"
         );
     }

@@ -109,7 +109,7 @@ fn implicit_tls_comes_before_the_greeting() {
 
 #[test]
 fn without_tls_a_hop_gets_mail_only_where_tls_is_not_required() {
-    for (offer, answer) in [("", ""), ("S: 250-STARTTLS\n", "C: STARTTLS\nS: 454 4.7.0 no key\n")] {
+    for (offer, answer) in [("", ""), ("S: 250-STARTTLS\n", "C: STARTTLS\nS: 554 5.7.0 no key\n")] {
         let opening = format!("S: 220 y.test\nC: EHLO edge.test\nS: 250-y.test\n{offer}S: 250 DSN\n{answer}");
         let required = Terms {
             tls: TlsUse::Required,
@@ -118,7 +118,7 @@ fn without_tls_a_hop_gets_mail_only_where_tls_is_not_required() {
         let end = if offer.is_empty() {
             "= Tls: 454 4.7.4 TLS is required, and the hop does not offer it"
         } else {
-            "= Tls: 454 4.7.0 no key"
+            "= Tls: 454 4.7.4 TLS is required, and the hop refuses it: 554 5.7.0 no key"
         };
         goes(&required, &[], &format!("{opening}C: QUIT\n{end}"));
         let opportunistic = Terms {
