@@ -119,6 +119,15 @@ pub enum Question {
         /// As the client sent it.
         password: Secret,
     },
+    /// What is the SaltedPassword (RFC 5802 section 3) of these, for a next hop?
+    SaltedPassword {
+        /// Ours.
+        password: Secret,
+        /// The hop's.
+        salt: Box<[u8]>,
+        /// The hop's, within bounds.
+        iterations: u32,
+    },
 }
 
 /// What comes back.
@@ -128,6 +137,8 @@ pub enum Answer {
     BlockList(Listing),
     /// To [`Question::Password`].
     Password(Match),
+    /// To [`Question::SaltedPassword`]; none where nobody has made it.
+    SaltedPassword(Option<Secret>),
     /// To [`Question::Addresses`]: in the order in which they are to be tried.
     Addresses(Resolved<Vec<IpAddr>>),
     /// To [`Question::Exchangers`]: the names of hosts, best first, equal ones in random order; the domain itself where it
@@ -184,6 +195,7 @@ impl Question {
             Question::Addresses { .. } => Answer::Addresses(Resolved::Unknown),
             Question::Exchangers { .. } => Answer::Exchangers(Resolved::Unknown),
             Question::Password { .. } => Answer::Password(Match::Unknown),
+            Question::SaltedPassword { .. } => Answer::SaltedPassword(None),
         }
     }
 }

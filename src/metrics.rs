@@ -68,7 +68,9 @@ table! { Counter: "A number that only grows.";
         /// The client went away or broke the protocol, or there was nothing to agree on.
         TlsFailed r#"result="failed",version="none""#,
         /// It took too long.
-        TlsTimedOut r#"result="timed_out",version="none""#
+        TlsTimedOut r#"result="timed_out",version="none""#,
+        /// The source had begun as many as it may.
+        TlsRefused r#"result="refused",version="none""#
     }
     "postern_logons_total" "Clients that have tried to authenticate, by how it ended." {
         /// With success.
@@ -76,6 +78,7 @@ table! { Counter: "A number that only grows.";
         /// With a wrong name or password, or a broken message.
         LogonsFailed r#"result="refused""#
     }
+    "postern_password_comparisons_total" "Passwords held against a hash; for a name that nobody has against somebody's." { PasswordsCompared "" }
     "postern_session_panics_total" "Sessions ended by a defect of this program." { SessionPanics "" }
     "postern_accept_errors_total" "Connections that the system could not hand over." { AcceptErrors "" }
     "postern_questions_refused_total" "Look-ups skipped because too many were waiting." { QuestionsRefused "" }

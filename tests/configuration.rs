@@ -171,6 +171,8 @@ fn every_key_is_optional_but_for_the_other_half_of_a_pair() {
         let pair = [
             "tls.certificate",
             "tls.key",
+            "tls.certificates.certificate",
+            "tls.certificates.key",
             "next_hop.username",
             "next_hop.password_file",
         ]
@@ -198,7 +200,11 @@ fn every_key_with_a_value_of_another_type_is_refused_in_its_place() {
 
 #[test]
 fn every_key_with_a_slip_of_the_pen_is_refused_with_the_key_that_was_meant() {
-    for (i, key, _) in keys() {
+    for (i, key, path) in keys() {
+        // There is a key of that name: it is told what it wants.
+        if path == "tls.certificate" {
+            continue;
+        }
         let slip = format!("{key}s = 1");
         let error = Config::parse(&with_line(i, &slip), "test").unwrap_err();
         let problem = error

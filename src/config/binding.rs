@@ -161,6 +161,7 @@ pub(super) fn binding(section: &Section<'_>, index: usize, given: &Given<'_>, se
         own_connections: limits_here.max_connections != server.max_connections,
         own_connections_per_source: limits_here.max_connections_per_source != server.max_connections_per_source,
         own_rate: limits_here.message_rate != server.message_rate,
+        own_tls_rate: limits_here.tls_session_rate != server.tls_session_rate,
         limits: limits_here,
     }
 }

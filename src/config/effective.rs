@@ -9,7 +9,7 @@ use std::path::Path;
 use super::binding::{BARE_NEWLINES, BINDING_TLS, MECHANISMS, ROLES};
 use super::file::{EDITIONS, FORMATS, HOP_TLS, LEVELS};
 use super::value::{print_duration, print_size};
-use super::{Binding, Config, Route, Tls};
+use super::{Binding, Certificate, CertificateFiles, Config, Route};
 use crate::smtp::limits::{ROWS, Value};
 
 /// As the file writes it.
@@ -89,6 +89,12 @@ fn route(out: &mut Printer, route: &Route) {
     out.list("domains", &route.domains);
     out.list("to", &route.to);
     out.text("tls", word(HOP_TLS, route.tls));
+    if let Some(path) = &route.tls_ca {
+        out.path("tls_ca", path);
+    }
+    if let Some(name) = &route.tls_name {
+        out.text("tls_name", name);
+    }
     if let Some(username) = &route.username {
         out.text("username", username);
     }
@@ -107,12 +113,13 @@ fn the_rest(out: &mut Printer, config: &Config) {
     }
     if let Some(tls) = &config.tls {
         out.header("[tls]");
-        match tls {
-            Tls::Files { certificate, key } => {
-                out.path("certificate", certificate);
-                out.path("key", key);
-            }
-            Tls::SelfSigned => out.bare("self_signed", true),
+        match &tls.default {
+            Certificate::Files(files) => certificate(out, files),
+            Certificate::SelfSigned => out.bare("self_signed", true),
+        }
+        for files in &tls.certificates {
+            out.header("[[tls.certificates]]");
+            certificate(out, files);
         }
     }
     out.header("[queue]");
@@ -131,6 +138,11 @@ fn the_rest(out: &mut Printer, config: &Config) {
         out.header("[fleet]");
         out.text("redis", &fleet.redis);
     }
+}
+
+fn certificate(out: &mut Printer, files: &CertificateFiles) {
+    out.path("certificate", &files.certificate);
+    out.path("key", &files.key);
 }
 
 /// The word that the file has for a meaning. Each meaning has one: the reader made it of a word.
@@ -211,6 +223,9 @@ mod tests {
             "[limits]\nmax_header_size = 1000\n[[binding]]\naddress = [\"[::1]:0\"]\ntls = \"implicit\"\n[tls]\nself_signed = true",
             "[auth]\n[[binding]]\nauth = [\"SCRAM-SHA-256\", \"PLAIN\"]\nusers = [\"a \\\"b\\\"\"]\nproxy_from = [\"10.0.0.0/8\"]",
             "[[next_hop]]\n[[next_hop]]\nto = [\"mx:\", \"lmtp+unix:///x y\"]\nusername = \"u\"\npassword_file = \"p\"",
+            "[[next_hop]]\nto = [\"smtp://h\"]\ntls = \"required\"\ntls_ca = \"ca\"\ntls_name = \"Hub.example\"",
+            "[tls]\nself_signed = true\n[[tls.certificates]]\ncertificate = \"a\"\nkey = \"b\"\n[[tls.certificates]]\n\
+             certificate = \"c\"\nkey = \"d\"",
             &extensions,
         ];
         for text in texts {
@@ -227,14 +242,21 @@ mod tests {
     fn a_binding_counts_apart_where_its_limit_differs_from_the_servers() {
         let config = read(
             "[limits]\nmax_connections = 10\n[[binding]]\n[[binding]]\naddress = [\"[::1]:25\"]\n\
-             [binding.limits]\nmax_connections = 3\nmessage_rate = 600",
+             [binding.limits]\nmax_connections = 3\nmessage_rate = 600\ntls_session_rate = 7",
         );
         let own: Vec<_> = config
             .bindings
             .iter()
-            .map(|b| (b.own_connections, b.own_connections_per_source, b.own_rate))
+            .map(|b| {
+                (
+                    b.own_connections,
+                    b.own_connections_per_source,
+                    b.own_rate,
+                    b.own_tls_rate,
+                )
+            })
             .collect();
-        assert_eq!(own, [(false, false, false), (true, false, false)]);
+        assert_eq!(own, [(false, false, false, false), (true, false, false, true)]);
         assert_eq!(config.bindings[0].limits.max_connections, 10);
         assert_eq!(config.bindings[1].limits.max_connections, 3);
     }

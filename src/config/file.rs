@@ -13,7 +13,8 @@ use super::error::Source;
 use super::table::{Entry, Problems, Section};
 use super::value;
 use super::{
-    Access, Auth, Config, ConfigError, Destination, Domains, Fleet, HopTls, Level, Log, LogFormat, Queue, Route, Tls,
+    Access, Auth, Certificate, CertificateFiles, Config, ConfigError, Destination, Domains, Fleet, HopTls, Level, Log,
+    LogFormat, Queue, Route, Tls,
 };
 use crate::policy::network::Network;
 use crate::smtp::Edition;
@@ -137,22 +138,39 @@ fn tls(section: &Section<'_>) -> Option<Tls> {
     let key = section.entry("key");
     let self_signed = section.entry("self_signed");
     let made = self_signed.as_ref().is_some_and(|entry| entry.boolean() == Some(true));
-    match (certificate, key) {
+    let default = match (certificate, key) {
         (Some(entry), _) | (_, Some(entry)) if made => entry.contradiction(
             "it beside `self_signed = true`",
             "either the two files or `self_signed = true`",
         ),
+        (None, None) if made => Some(Certificate::SelfSigned),
+        (None, None) => section.wrong("neither", "`certificate` and `key`, or `self_signed = true`"),
+        (certificate, key) => certificate_files(certificate, key).map(Certificate::Files),
+    };
+    let certificates = section.sections("certificates", |_, section| {
+        match (section.entry("certificate"), section.entry("key")) {
+            (None, None) => section.wrong("neither", "`certificate` and `key`"),
+            (certificate, key) => certificate_files(certificate, key),
+        }
+    });
+    Some(Tls {
+        default: default?,
+        certificates: certificates.into_iter().flatten().collect(),
+    })
+}
+
+fn certificate_files(certificate: Option<Entry<'_>>, key: Option<Entry<'_>>) -> Option<CertificateFiles> {
+    match (certificate, key) {
         (Some(certificate), Some(key)) => {
             let (certificate, key) = (certificate.path(), key.path());
-            Some(Tls::Files {
+            Some(CertificateFiles {
                 certificate: certificate?,
                 key: key?,
             })
         }
         (Some(entry), None) => entry.contradiction("`certificate` without `key`", "both"),
         (None, Some(entry)) => entry.contradiction("`key` without `certificate`", "both"),
-        (None, None) if made => Some(Tls::SelfSigned),
-        (None, None) => section.wrong("neither", "`certificate` and `key`, or `self_signed = true`"),
+        (None, None) => None,
     }
 }
 
@@ -165,14 +183,36 @@ fn route(section: &Section<'_>, home: &Destination) -> Route {
         (None, Some(entry)) => entry.contradiction("`password_file` without `username`", "both or none"),
         _ => Some(()),
     };
+    let to = section.value("to", default.to, |e| {
+        e.some("URLs", |e| e.text("a URL", Destination::parse))
+    });
+    // Whoever says whom to believe wants nobody else to be believed.
+    let default_tls = match section.entry("tls_ca") {
+        Some(_) => HopTls::Required,
+        None => default.tls,
+    };
+    let tls = section.value("tls", default_tls, |e| e.choice(HOP_TLS));
     Route {
         domains: section.value("domains", default.domains, |e| {
             e.some("domains", |e| e.text("a domain, or \"*\"", value::domain_or_any))
         }),
-        to: section.value("to", default.to, |e| {
-            e.some("URLs", |e| e.text("a URL", Destination::parse))
+        tls_ca: section.optional("tls_ca", |e| match tls {
+            HopTls::Required => e.path(),
+            _ => e.contradiction(
+                "it beside another `tls` than \"required\"",
+                "`tls = \"required\"`: nothing is verified otherwise",
+            ),
         }),
-        tls: section.value("tls", default.tls, |e| e.choice(HOP_TLS)),
+        tls_name: section.optional("tls_name", |e| match tls {
+            HopTls::Off => e.contradiction("it beside `tls = \"off\"`", "one of them"),
+            _ if to.contains(&Destination::Mx) => e.contradiction(
+                "it beside \"mx:\"",
+                "one of them: each of those servers has a name of its own",
+            ),
+            _ => e.text("a domain name", value::domain),
+        }),
+        to,
+        tls,
         username: username.and_then(|e| e.text("a user name", one_line)),
         password_file: password_file.and_then(|e| e.path()),
         max_connections: section.value("max_connections", default.max_connections as u64, |e| {
@@ -186,6 +226,8 @@ fn default_route(home: Destination) -> Route {
         domains: vec!["*".to_owned()],
         to: vec![home],
         tls: HopTls::Opportunistic,
+        tls_ca: None,
+        tls_name: None,
         username: None,
         password_file: None,
         max_connections: 32,

@@ -127,6 +127,8 @@ pub struct Binding {
     pub own_connections_per_source: bool,
     /// The same for `message_rate`.
     pub own_rate: bool,
+    /// The same for `tls_session_rate`.
+    pub own_tls_rate: bool,
 }
 
 /// `tls` of a binding.
@@ -175,6 +177,10 @@ pub struct Route {
     pub to: Vec<Destination>,
     /// TLS towards the hop.
     pub tls: HopTls,
+    /// Whose certificates are believed, instead of those of the system; TLS is required then.
+    pub tls_ca: Option<PathBuf>,
+    /// The name that the hop has to prove and hears as SNI (RFC 6066), instead of that of its URL; lower-case A-labels.
+    pub tls_name: Option<String>,
     /// AUTH to the hop; there is a `password_file` too.
     pub username: Option<String>,
     /// Its first line is the password; there is a `username` too.
@@ -231,16 +237,29 @@ pub struct Auth {
 
 /// `[tls]`.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Tls {
+pub struct Tls {
+    /// For clients that ask for none of the others.
+    pub default: Certificate,
+    /// `[[tls.certificates]]`: for clients that ask for one of their names.
+    pub certificates: Vec<CertificateFiles>,
+}
+
+/// A certificate and where it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Certificate {
     /// The operator's own.
-    Files {
-        /// The chain.
-        certificate: PathBuf,
-        /// Its private key.
-        key: PathBuf,
-    },
+    Files(CertificateFiles),
     /// Made at start.
     SelfSigned,
+}
+
+/// A certificate of the operator's own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateFiles {
+    /// The chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// `[queue]`.

@@ -75,7 +75,16 @@ pub struct Callbacks {
 }
 
 /// Duplicates of the listening sockets of each shard.
-pub type Listeners = Vec<Vec<Arc<TcpListener>>>;
+pub type Listeners = Vec<Vec<Twin>>;
+
+/// A second descriptor of a listening socket of a shard.
+#[derive(Clone, Debug)]
+pub struct Twin {
+    /// Its flags are those of the shard's own.
+    pub socket: Arc<TcpListener>,
+    /// TLS begins with the connection, so nothing can be said in the clear.
+    pub implicit_tls: bool,
+}
 
 /// All that the control thread works with.
 pub struct Setup {
@@ -328,6 +337,11 @@ async fn answer_questions(
                 Question::Password { hash, password } => {
                     Answer::Password(passwords.compare(hash.clone(), password.clone()).await)
                 }
+                Question::SaltedPassword {
+                    password,
+                    salt,
+                    iterations,
+                } => Answer::SaltedPassword(passwords.salted(password.clone(), salt.clone(), *iterations).await),
                 Question::Addresses { host } => Answer::Addresses(names.addresses(host).await),
                 Question::Exchangers { domain } => Answer::Exchangers(names.exchangers(domain).await),
             };

@@ -1,7 +1,8 @@
-//! Passwords held against their hashes, which takes milliseconds of a core each and is meant to.
+//! Passwords held against their hashes, and salted for next hops, which takes milliseconds of a core each and is meant to.
 //!
-//! Promises: on helper threads, two at a time, so that the control thread answers and other helpers look at files meanwhile;
-//! beyond a bounded queue nobody waits: the client hears that it should come again. Lives on the control thread.
+//! Promises: on helper threads, two at a time for clients and one for next hops, so that the control thread answers and other
+//! helpers look at files meanwhile, and no hop keeps clients waiting; beyond a bounded queue nobody waits: the client hears that
+//! it should come again. Lives on the control thread.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::lookup::Match;
 use crate::policy::users::hash;
-use crate::smtp::sasl::Secret;
+use crate::smtp::sasl::{self, Secret};
 
 /// Helpers that compare at once.
 const AT_ONCE: usize = 2;
@@ -22,6 +23,7 @@ const MOST: usize = 128;
 pub struct Passwords {
     helpers: Arc<Semaphore>,
     places: Semaphore,
+    for_hops: Arc<Semaphore>,
 }
 
 impl Default for Passwords {
@@ -29,6 +31,7 @@ impl Default for Passwords {
         Passwords {
             helpers: Arc::new(Semaphore::new(AT_ONCE)),
             places: Semaphore::new(MOST),
+            for_hops: Arc::new(Semaphore::new(1)),
         }
     }
 }
@@ -52,6 +55,17 @@ impl Passwords {
             Ok(false) => Match::No,
             Err(_) => Match::Unknown,
         }
+    }
+
+    /// SaltedPassword of SCRAM (RFC 5802 section 3). How many wait is bounded by the connections to next hops, each of which
+    /// has a deadline.
+    pub async fn salted(&self, password: Secret, salt: Box<[u8]>, iterations: u32) -> Option<Secret> {
+        let helper = self.for_hops.clone().acquire_owned().await.ok()?;
+        let salted = spawn_blocking(move || {
+            let _helper = helper;
+            sasl::salted_password(password.octets(), &salt, iterations)
+        });
+        salted.await.ok()
     }
 }
 
@@ -77,6 +91,18 @@ mod tests {
                 Match::Yes
             );
             assert_eq!(passwords.compare(hash, Secret::new(b"other")).await, Match::No);
+        });
+    }
+
+    #[test]
+    fn a_salted_password_is_that_of_the_document_and_waits_for_no_client() {
+        runtime().block_on(async {
+            let passwords = Passwords::default();
+            let _busy = passwords.helpers.acquire_many(AT_ONCE as u32).await.unwrap();
+            let salted = passwords
+                .salted(Secret::new(b"pencil"), Box::from(*b"salt"), 4096)
+                .await;
+            assert_eq!(salted, Some(sasl::salted_password(b"pencil", b"salt", 4096)));
         });
     }
 

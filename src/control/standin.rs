@@ -1,9 +1,9 @@
 //! Answers in place of a shard that hangs or has died, so that its clients hear 421 and try again elsewhere at once
 //! instead of waiting for a greeting until they time out.
 //!
-//! Promises: takes connections only while the shard is silent; a bounded number at once; never blocks. Lives on the
-//! control thread, on duplicates of the shard's listening sockets. A duplicate shares its flags with the original, so
-//! nothing here changes them.
+//! Promises: takes connections only while the shard is silent; a bounded number at once; never blocks. Where TLS begins with
+//! the connection it closes without a word, which sends the client elsewhere too. Lives on the control thread, on duplicates
+//! of the shard's listening sockets. A duplicate shares its flags with the original, so nothing here changes them.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -81,21 +81,22 @@ async fn supervise_one(
         let mut posts = tokio::task::JoinSet::new();
         let listeners = open.borrow().get(shard).cloned().unwrap_or_default();
         for listener in &listeners {
-            match listener.try_clone() {
+            let reply = match listener.implicit_tls {
+                true => &[],
+                false => Event::NewConnectionNotAvailable.wire(),
+            };
+            match listener.socket.try_clone() {
                 Ok(listener) => {
                     let (hearts, count) = (heartbeats.clone(), metrics.clone());
                     let until = move || !hearts.is_stale(shard, Instant::now(), silence);
                     let counted = move || {
                         count.count(Counter::StandInReplies);
                         count.event(Event::NewConnectionNotAvailable);
-                        count.reply(421);
+                        if !reply.is_empty() {
+                            count.reply(421);
+                        }
                     };
-                    posts.spawn(answer_for(
-                        listener,
-                        Event::NewConnectionNotAvailable.wire(),
-                        until,
-                        counted,
-                    ));
+                    posts.spawn(answer_for(listener, reply, until, counted));
                 }
                 Err(e) => log.event(
                     Level::Error,
@@ -121,8 +122,8 @@ async fn supervise_one(
     }
 }
 
-/// Accepts on `listener`, which must be non-blocking, and sends `reply` to everyone until `until` holds; `counted` is
-/// called for each.
+/// Accepts on `listener`, which must be non-blocking, and sends `reply`, which may be empty, to everyone until `until` holds;
+/// `counted` is called for each.
 pub async fn answer_for(
     listener: TcpListener,
     reply: &'static [u8],

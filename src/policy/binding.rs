@@ -30,6 +30,8 @@ pub struct Binding {
     pub connection_scope: usize,
     /// The same for message rates.
     pub rate_scope: usize,
+    /// The same for the rates of new TLS sessions.
+    pub tls_rate_scope: usize,
     /// Whether memory or disk is below this binding's limits.
     pub resources: Arc<Low>,
 }

@@ -1,4 +1,5 @@
-//! How often: messages of a source or user in any 60 seconds, over all shards.
+//! How often: messages of a source or user in any 60 seconds, over all shards; new TLS sessions of a source likewise, which
+//! are told apart by what they are counted under.
 //!
 //! The window slides second by second, so there is no edge at which twice the limit passes. As in [`tally`](super::tally)
 //! each shard owns a column and alone writes it; a message is counted in the own column first and all columns are summed
@@ -138,6 +139,11 @@ impl RateTable {
 }
 
 impl RateColumn {
+    /// Messages of `who` in the 60 seconds before `now_second`, over all shards.
+    pub fn messages(&self, who: impl Hash, now_second: u32) -> u64 {
+        self.table.messages(who, now_second)
+    }
+
     /// Counts a message of `who` (a source, a user, either with whatever sets it apart) in second `now_second`, unless
     /// there are `limit` in the last 60 seconds already: then false, and nothing is counted. More than 65,535 in one
     /// second on one shard are refused whatever the limit.

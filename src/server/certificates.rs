@@ -13,17 +13,24 @@ use crate::tls::{self, Identity, Kept, SelfSigned};
 /// A certificate that ends sooner than this is mentioned when it is read.
 const SOON: i64 = 14 * 24 * 3600;
 
-/// Where `[tls]` says that they are.
+/// Where `[tls]` says that one is.
 #[derive(Clone, Debug)]
 enum Source {
     Files { certificate: PathBuf, key: PathBuf },
     SelfSigned { kept: SelfSigned, hostname: String },
 }
 
+/// All of them: the default, and those for clients that ask for one of their names.
+#[derive(Clone, Debug)]
+struct Sources {
+    default: Source,
+    others: Vec<Source>,
+}
+
 /// The certificates in use.
 #[derive(Clone, Debug)]
 pub struct Certificates {
-    source: Source,
+    sources: Sources,
     server: tls::Server,
 }
 
@@ -41,16 +48,16 @@ impl Reading {
     ///
     /// The sentence for the operator.
     pub fn of(config: &Config, in_use: Option<&Certificates>, log: &Log) -> Result<Option<Reading>, String> {
-        let Some(source) = Source::of(config) else {
+        let Some(sources) = Sources::of(config) else {
             return Ok(None);
         };
-        let identities = source.read(log)?;
+        let identities = sources.read(log)?;
         let server = match in_use {
             Some(certificates) => certificates.server.clone(),
             None => tls::Server::new(Vec::new())?,
         };
         Ok(Some(Reading {
-            certificates: Certificates { source, server },
+            certificates: Certificates { sources, server },
             identities,
         }))
     }
@@ -74,32 +81,63 @@ impl Certificates {
     ///
     /// The sentence for the operator; the old ones stay on show.
     pub fn read_again(&self, path: &Path, log: &Log) -> Option<Result<(), String>> {
-        if !self.source.files().iter().any(|file| file == path) {
+        if !self.sources.files().iter().any(|file| file == path) {
             return None;
         }
-        Some(self.source.read(log).map(|identities| self.server.show(identities)))
+        Some(self.sources.read(log).map(|identities| self.server.show(identities)))
     }
 }
 
 /// Files whose change is to be told.
 pub fn files(config: &Config) -> Vec<PathBuf> {
-    Source::of(config).map_or_else(Vec::new, |source| source.files())
+    Sources::of(config).map_or_else(Vec::new, |sources| sources.files())
+}
+
+impl Sources {
+    fn of(config: &Config) -> Option<Sources> {
+        let tls = config.tls.as_ref()?;
+        let of_files = |files: &config::CertificateFiles| Source::Files {
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+        };
+        Some(Sources {
+            default: match &tls.default {
+                config::Certificate::Files(files) => of_files(files),
+                config::Certificate::SelfSigned => Source::SelfSigned {
+                    kept: SelfSigned::below(&config.data_dir),
+                    hostname: config.hostname.clone(),
+                },
+            },
+            others: tls.certificates.iter().map(of_files).collect(),
+        })
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let all = std::iter::once(&self.default).chain(&self.others);
+        all.flat_map(Source::files).collect()
+    }
+
+    /// The default first.
+    fn read(&self, log: &Log) -> Result<Vec<Identity>, String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_secs() as i64);
+        let mut identities = vec![self.default.read(now, log)?];
+        for source in &self.others {
+            let identity = source.read(now, log)?;
+            if let (false, Source::Files { certificate, .. }) = (identity.names_somebody(), source) {
+                return Err(format!(
+                    "the certificate in {0} has no name that a client could ask for (subjectAltName); what is in it: \
+                     openssl x509 -text -in {0}",
+                    certificate.display()
+                ));
+            }
+            identities.push(identity);
+        }
+        Ok(identities)
+    }
 }
 
 impl Source {
-    fn of(config: &Config) -> Option<Source> {
-        match config.tls.as_ref()? {
-            config::Tls::Files { certificate, key } => Some(Source::Files {
-                certificate: certificate.clone(),
-                key: key.clone(),
-            }),
-            config::Tls::SelfSigned => Some(Source::SelfSigned {
-                kept: SelfSigned::below(&config.data_dir),
-                hostname: config.hostname.clone(),
-            }),
-        }
-    }
-
     fn files(&self) -> Vec<PathBuf> {
         match self {
             Source::Files { certificate, key } => vec![certificate.clone(), key.clone()],
@@ -108,10 +146,8 @@ impl Source {
         }
     }
 
-    fn read(&self, log: &Log) -> Result<Vec<Identity>, String> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |since| since.as_secs() as i64);
-        let identity = match self {
+    fn read(&self, now: i64, log: &Log) -> Result<Identity, String> {
+        match self {
             Source::Files { certificate, key } => {
                 let identity = Identity::load(certificate, key, now)?;
                 let (level, said) = match identity.valid_until() - now {
@@ -124,7 +160,7 @@ impl Source {
                     said,
                     &[("file", &certificate.display()), ("valid_until", &until)],
                 );
-                identity
+                Ok(identity)
             }
             Source::SelfSigned { kept, hostname } => {
                 let (identity, how) = kept.identity(hostname, now)?;
@@ -142,9 +178,8 @@ impl Source {
                         ("valid_until", &until),
                     ],
                 );
-                identity
+                Ok(identity)
             }
-        };
-        Ok(vec![identity])
+        }
     }
 }

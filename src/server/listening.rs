@@ -7,7 +7,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use super::{BindingStatus, Phase, Status, preflight, role};
-use crate::config::Config;
+use crate::config::{BindingTls, Config};
+use crate::control;
 use crate::log::Log;
 use crate::shard::{self, BoundSocket};
 
@@ -17,6 +18,7 @@ pub struct Open {
     binding: Arc<str>,
     configured: SocketAddr,
     real: SocketAddr,
+    implicit_tls: bool,
     /// A second descriptor of each shard's socket, for whoever answers when the shard does not.
     twins: Vec<Arc<TcpListener>>,
 }
@@ -57,6 +59,7 @@ impl Listening {
         let mut new = Vec::new();
         for binding in &config.bindings {
             let name: Arc<str> = binding.name.as_str().into();
+            let implicit_tls = binding.tls == BindingTls::Implicit;
             for configured in &binding.addresses {
                 let same = |open: &Open| {
                     // Two ports 0 are told apart by their binding alone.
@@ -66,6 +69,7 @@ impl Listening {
                     let open = before.swap_remove(at);
                     self.0.push(Open {
                         binding: name.clone(),
+                        implicit_tls,
                         ..open
                     });
                     continue;
@@ -77,6 +81,7 @@ impl Listening {
                     binding: name.clone(),
                     configured: *configured,
                     real,
+                    implicit_tls,
                     twins: twins(&bound)?,
                 };
                 self.0.push(open.clone());
@@ -91,14 +96,15 @@ impl Listening {
     }
 
     /// The second descriptors of the sockets of each shard.
-    pub fn twins(&self, shards: usize) -> Vec<Vec<Arc<TcpListener>>> {
-        (0..shards)
-            .map(|shard| {
-                self.0
-                    .iter()
-                    .filter_map(|open| open.twins.get(shard).cloned())
-                    .collect()
+    pub fn twins(&self, shards: usize) -> control::Listeners {
+        let twin = |open: &Open, shard: usize| {
+            Some(control::Twin {
+                socket: open.twins.get(shard)?.clone(),
+                implicit_tls: open.implicit_tls,
             })
+        };
+        (0..shards)
+            .map(|shard| self.0.iter().filter_map(|open| twin(open, shard)).collect())
             .collect()
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rustls::RootCertStore;
-use rustls::pki_types::TrustAnchor;
+use rustls::pki_types::{ServerName, TrustAnchor};
 
 use super::settings::unreadable;
 use crate::config::{self, Config};
@@ -32,8 +32,8 @@ struct Makings {
     hostname: String,
     routes: Vec<config::Route>,
     credentials: Vec<Option<Credentials>>,
-    /// Whose certificates are believed, where some route has to know.
-    roots: Option<Vec<TrustAnchor<'static>>>,
+    /// Whose certificates each route believes, where it has to know.
+    roots: Vec<Option<Vec<TrustAnchor<'static>>>>,
 }
 
 impl Routes {
@@ -44,18 +44,20 @@ impl Routes {
     /// A sentence that names what cannot be used.
     pub fn of(&mut self, config: &Config) -> Result<Vec<Arc<Route>>, String> {
         let credentials: Vec<_> = config.routes.iter().map(credentials).collect::<Result<_, _>>()?;
-        let required = config.routes.iter().any(|route| route.tls == config::HopTls::Required);
-        let roots = required.then(|| tls::system_roots().0);
+        let roots = roots(config)?;
         let makings = Makings {
             hostname: config.hostname.clone(),
             routes: config.routes.clone(),
             credentials: credentials.clone(),
-            roots: roots.as_ref().map(|roots| roots.roots.clone()),
+            roots: roots
+                .iter()
+                .map(|roots| roots.as_ref().map(|roots| roots.roots.clone()))
+                .collect(),
         };
         if self.made_of.as_ref() != Some(&makings) {
-            let routes = config.routes.iter().zip(credentials);
+            let routes = config.routes.iter().zip(credentials).zip(roots);
             let routes =
-                routes.map(|(configured, known)| route(configured, config, known, roots.as_ref()).map(Arc::new));
+                routes.map(|((configured, known), roots)| route(configured, config, known, roots).map(Arc::new));
             self.made = routes.collect::<Result<_, _>>()?;
             self.made_of = Some(makings);
         }
@@ -63,16 +65,30 @@ impl Routes {
     }
 }
 
+/// Whose certificates each route believes; none where it asks nobody who they are.
+fn roots(config: &Config) -> Result<Vec<Option<Arc<RootCertStore>>>, String> {
+    let mut of_the_system = None;
+    let roots = config.routes.iter().map(|route| match (route.tls, &route.tls_ca) {
+        (config::HopTls::Required, Some(path)) => tls::roots_of(path).map(Some),
+        (config::HopTls::Required, None) => {
+            let roots = of_the_system.get_or_insert_with(|| tls::system_roots().0);
+            Ok(Some(roots.clone()))
+        }
+        _ => Ok(None),
+    });
+    roots.collect()
+}
+
 /// The route of one `[[next_hop]]`.
 fn route(
     route: &config::Route,
     config: &Config,
     credentials: Option<Credentials>,
-    roots: Option<&Arc<RootCertStore>>,
+    roots: Option<Arc<RootCertStore>>,
 ) -> Result<Route, String> {
     let credentials = credentials.map(Arc::new);
     let (tls_use, trust) = match (route.tls, roots) {
-        (config::HopTls::Required, Some(roots)) => (TlsUse::Required, Trust::Roots(roots.clone())),
+        (config::HopTls::Required, Some(roots)) => (TlsUse::Required, Trust::Roots(roots)),
         (config::HopTls::Required, None) => (TlsUse::Required, Trust::Roots(Arc::new(RootCertStore::empty()))),
         (config::HopTls::Opportunistic, _) => (TlsUse::Opportunistic, Trust::Anyone),
         (config::HopTls::Off, _) => (TlsUse::Off, Trust::Anyone),
@@ -117,6 +133,10 @@ fn route(
         targets: targets.collect::<Result<_, String>>()?,
         max_connections: route.max_connections,
         tls: tls::client(trust)?,
+        proves: route
+            .tls_name
+            .as_ref()
+            .and_then(|name| ServerName::try_from(name.clone()).ok()),
     })
 }
 
@@ -126,6 +146,7 @@ fn credentials(route: &config::Route) -> Result<Option<Credentials>, String> {
         return Ok(None);
     };
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    let text = zeroize::Zeroizing::new(text);
     let password = text.lines().next().unwrap_or_default();
     if password.is_empty() {
         return Err(format!(

@@ -309,6 +309,7 @@ fn binding(config: &Config, binding: &config::Binding, room: u64, scopes: &mut S
         implicit_tls: binding.tls == config::BindingTls::Implicit,
         connection_scope: scopes.of(&binding.name, own_connections),
         rate_scope: scopes.of(&binding.name, binding.own_rate),
+        tls_rate_scope: scopes.of(&binding.name, binding.own_tls_rate),
         resources: scopes.resources.entry(binding.name.clone()).or_default().clone(),
     }
 }

@@ -1,7 +1,8 @@
 //! Drives one [`Session`] over one socket.
 //!
 //! Promises: a connection that waits for input holds no buffer (the shard has one for all of them); output that the client
-//! does not take stops input, so it is bounded; whatever way this ends, the claim, the seat and the files are given back.
+//! does not take stops input, so it is bounded; whatever way this ends, the claim, the seat and the files are given back; input
+//! with a response of AUTH in it is wiped.
 //! One detached task, never cancelled (a cancelled glommio task is never freed): it ends by itself, on an alarm at the
 //! latest. Lives on its shard.
 
@@ -15,6 +16,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use zeroize::Zeroize as _;
 
 use super::delivery::Message;
 use super::record::{End, SessionRecord};
@@ -300,8 +303,16 @@ impl Connection {
             }
         };
         let rest = input.get(used..).unwrap_or_default();
+        let confided = self.session.take_confided();
+        if confided {
+            self.carry.zeroize();
+        }
         self.carry.clear();
         self.carry.extend_from_slice(rest);
+        drop(scratch);
+        if confided && let Some(input) = shard.scratch.borrow_mut().get_mut(..filled) {
+            input.zeroize();
+        }
         self.settle(now);
         next
     }

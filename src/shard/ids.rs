@@ -1,8 +1,9 @@
-//! Names for sessions and messages.
+//! Names for sessions and messages, and octets that nobody can foresee.
 //!
-//! Promises: unique on this host across shards and restarts as long as its clock does not run backwards by more than the
+//! Promises: names are unique on this host across shards and restarts as long as its clock does not run backwards by more than the
 //! time between two starts; sorted by time; letters and digits only. Lives on its shard.
 
+use crate::smtp::sasl::Random;
 use crate::spool::QueueId;
 
 /// 2024-01-01: what the count of milliseconds starts from, to fit 42 bits until 2163.
@@ -43,6 +44,12 @@ impl Ids {
         }
         QueueId::from_number((self.millis << (SHARD_BITS + COUNT_BITS)) | (self.shard << COUNT_BITS) | self.count)
     }
+}
+
+/// Octets for one exchange of AUTH; none where the system has none.
+pub fn random() -> Option<Random> {
+    let mut random = [0; 18];
+    getrandom::fill(&mut random).ok().map(|()| random)
 }
 
 #[cfg(test)]

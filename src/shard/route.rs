@@ -19,6 +19,8 @@ pub struct Route {
     pub max_connections: usize,
     /// How TLS towards it begins.
     pub tls: Arc<rustls::ClientConfig>,
+    /// The name that its servers have to prove and hear as SNI, where it is not that of the host.
+    pub proves: Option<rustls::pki_types::ServerName<'static>>,
 }
 
 /// One URL of its `to`.

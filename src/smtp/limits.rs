@@ -102,6 +102,8 @@ limits! {
         "Recipients of one message.", Some("TooManyRecipients");
     message_rate: Count = 600, 5; 0 => 1_000_000;
         "Messages a minute: per source address on a gateway, per user on a relay; 0 is no limit.", Some("MessageRateLimitExceeded");
+    tls_session_rate: Count = 0, 0; 0 => 60_000;
+        "New TLS sessions a minute of one source; resumed ones do not count; 0 is no limit.", None;
     max_header_size: Size = 64 * KIB, 64 * KIB; 1 => TIB;
         "Octets of the header section.", Some("HeaderSizeExceeded");
     max_message_size: Size = 10 * MIB, 10 * MIB; 1 => TIB;

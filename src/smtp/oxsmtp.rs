@@ -182,6 +182,8 @@ replies! {
     // STARTTLS
     /// The handshake may begin (RFC 3207 section 4).
     StartTlsNow             "220 2.0.0 SMTP server ready";
+    /// More new TLS sessions in a minute than the source may begin; the session ends.
+    TooManyTlsSessions      "421 4.7.0 Too many new TLS sessions from this client";
     // AUTH
     /// The client is who it says.
     Authenticated           "235 2.7.0 Authentication successful";

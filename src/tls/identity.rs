@@ -14,7 +14,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys};
+use rustls::{CertificateError, Error, InconsistentKeys};
 
 use super::provider;
 use super::validity::Validity;
@@ -82,6 +82,21 @@ impl Identity {
         ParsedCertificate::try_from(certificate).is_ok_and(|parsed| verify_server_name(&parsed, &name).is_ok())
     }
 
+    /// Whether it is for any name at all (subjectAltName; RFC 6125 section 6.4.4 has no use for the common name).
+    pub fn names_somebody(&self) -> bool {
+        let nobody = ServerName::try_from("postern.invalid");
+        let (Some(certificate), Ok(nobody)) = (self.certified.cert.first(), nobody) else {
+            return false;
+        };
+        let verified = ParsedCertificate::try_from(certificate).and_then(|parsed| verify_server_name(&parsed, &nobody));
+        match verified {
+            Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. })) => {
+                !presented.is_empty()
+            }
+            verified => verified.is_ok(),
+        }
+    }
+
     /// Until when it is valid, in seconds since 1970.
     pub fn valid_until(&self) -> i64 {
         self.validity.until
@@ -116,7 +131,12 @@ impl fmt::Display for Day {
     }
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates of a file.
+///
+/// # Errors
+///
+/// The sentence for the operator, also where there is none.
+pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let chain = chain.map_err(|error| unusable(path, "certificate", &error))?;

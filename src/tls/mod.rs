@@ -11,7 +11,7 @@ mod validity;
 
 pub use identity::Identity;
 pub use self_signed::{Kept, SelfSigned};
-pub use trust::{Trust, client, system_roots};
+pub use trust::{Trust, client, roots_of, system_roots};
 
 use std::sync::{Arc, OnceLock};
 

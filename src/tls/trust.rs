@@ -3,6 +3,7 @@
 //! Promises: whoever is believed has proved to hold the key of the certificate that it showed. Made on the main thread,
 //! shared by all shards.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -10,7 +11,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::provider;
+use super::{identity, provider};
 
 /// Whose certificates are believed.
 #[derive(Clone, Debug)]
@@ -47,6 +48,24 @@ pub fn system_roots() -> (Arc<RootCertStore>, usize) {
     let mut roots = RootCertStore::empty();
     let (_, bad) = roots.add_parsable_certificates(found.certs);
     (Arc::new(roots), bad + found.errors.len())
+}
+
+/// The roots in a PEM file.
+///
+/// # Errors
+///
+/// The sentence for the operator: it cannot be read, or has no certificate, or one that cannot be used.
+pub fn roots_of(path: &Path) -> Result<Arc<RootCertStore>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in identity::chain(path)? {
+        roots.add(certificate).map_err(|error| {
+            format!(
+                "cannot believe a certificate in {0}: {error}; what is in it: openssl x509 -text -in {0}",
+                path.display()
+            )
+        })?;
+    }
+    Ok(Arc::new(roots))
 }
 
 /// Looks at the signature of the handshake only.

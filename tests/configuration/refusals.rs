@@ -203,6 +203,55 @@ fn routes_and_certificates_that_lead_nowhere_are_refused() {
         &["self_signed"],
     );
     refuses("[tls]\nself_signed = false", "1:1: tls: ", &["`certificate` and `key`"]);
+    refuses(
+        &one("tls = \"opportunistic\"\ntls_ca = \"ca.pem\""),
+        "3:10: next_hop.tls_ca: ",
+        &["`tls = \"required\"`", "nothing is verified otherwise"],
+    );
+    refuses(&one("tls_ca = \"\""), "2:10: next_hop.tls_ca: ", &["a path"]);
+    refuses(
+        &one("tls = \"off\"\ntls_name = \"a.example\""),
+        "3:12: next_hop.tls_name: ",
+        &["beside `tls = \"off\"`"],
+    );
+    refuses(
+        &one("to = [\"mx:\"]\ntls_name = \"a.example\""),
+        "3:12: next_hop.tls_name: ",
+        &["beside \"mx:\"", "a name of its own"],
+    );
+    refuses(
+        &one("to = [\"smtp://h\"]\ntls_name = \"192.0.2.1\""),
+        "3:12: next_hop.tls_name: ",
+        &["not an address"],
+    );
+    let more = |lines: &str| format!("[tls]\nself_signed = true\n[[tls.certificates]]\n{lines}");
+    refuses(
+        &more("certificate = \"c\""),
+        "4:15: tls.certificates.certificate: ",
+        &["both"],
+    );
+    refuses(&more("key = \"k\""), "4:7: tls.certificates.key: ", &["both"]);
+    refuses(&more(""), "3:1: tls.certificates: ", &["`certificate` and `key`"]);
+    refuses(
+        &more("certificate = 1\nkey = \"k\""),
+        "4:15: tls.certificates.certificate: ",
+        &["the integer 1", "a path"],
+    );
+    refuses(
+        &more("certificate = \"c\"\nkey = \"k\"\nname = \"x\""),
+        "6:1: tls.certificates.name: ",
+        &["unknown key"],
+    );
+    refuses(
+        "[[tls.certificates]]\ncertificate = \"c\"\nkey = \"k\"",
+        "1:3: tls: ",
+        &["found neither"],
+    );
+    refuses(
+        "[limits]\ntls_session_rate = 60001",
+        "2:20: limits.tls_session_rate: ",
+        &["from 0 to 60000"],
+    );
     refuses("[queue]\nretry = []", "2:9: queue.retry: ", &["at least one"]);
     refuses(
         "[queue]\nexpire = \"1y\"",

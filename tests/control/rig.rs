@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use postern::control::signals::Signal;
 use postern::control::status::{BindingStatus, Phase, Status};
-use postern::control::{Callbacks, Control, Settings, Setup, http};
+use postern::control::{Callbacks, Control, Settings, Setup, Twin, http};
 use postern::log::{Format, Level, Log, Writer};
 use postern::lookup::{Desk, Heartbeats, desk};
 use postern::metrics::Metrics;
@@ -59,6 +59,20 @@ pub struct Rig {
 }
 
 pub fn rig(settings: Settings, listeners: Vec<Vec<TcpListener>>) -> Rig {
+    let plain = |socket| (socket, false);
+    let listeners = listeners
+        .into_iter()
+        .map(|own| own.into_iter().map(plain).collect())
+        .collect();
+    rig_with(settings, listeners)
+}
+
+/// The same with sockets of which some begin with TLS.
+pub fn rig_with(settings: Settings, listeners: Vec<Vec<(TcpListener, bool)>>) -> Rig {
+    let twin = |(socket, implicit_tls)| Twin {
+        socket: Arc::new(socket),
+        implicit_tls,
+    };
     let (log, writer, _) = log(Format::Text);
     let (desk, questions) = desk(64);
     let metrics = Metrics::new(1);
@@ -90,7 +104,7 @@ pub fn rig(settings: Settings, listeners: Vec<Vec<TcpListener>>) -> Rig {
         heartbeats: heartbeats.clone(),
         listeners: listeners
             .into_iter()
-            .map(|own| own.into_iter().map(Arc::new).collect())
+            .map(|own| own.into_iter().map(twin).collect())
             .collect(),
         silence: LONG * 100,
         callbacks: Callbacks {

@@ -11,7 +11,7 @@ use postern::lookup::Heartbeats;
 use postern::metrics::{Counter, Gauge};
 use rustix::process::{Signal as Unix, getpid, kill_process};
 
-use crate::rig::{LONG, eventually, rig};
+use crate::rig::{LONG, eventually, rig, rig_with};
 
 const DROPPED: &str = "421 4.4.2 Connection dropped\r\n";
 
@@ -42,6 +42,27 @@ fn clients_of_a_shard_that_died_hear_421_on_each_of_its_sockets() {
     }
     assert_eq!(rig.metrics.total(Counter::StandInReplies), 3);
     assert!(rig.metrics.replies().contains(&(421, 3)));
+}
+
+#[test]
+fn where_tls_begins_with_the_connection_nothing_is_said_in_the_clear() {
+    let (implicit, plain) = (listener(), listener());
+    let sockets = vec![
+        (implicit.try_clone().unwrap(), true),
+        (plain.try_clone().unwrap(), false),
+    ];
+    let rig = rig_with(Settings::default(), vec![sockets]);
+    rig.heartbeats.gone(0);
+    assert_eq!(
+        read_all(TcpStream::connect(implicit.local_addr().unwrap()).unwrap()),
+        ""
+    );
+    assert_eq!(
+        read_all(TcpStream::connect(plain.local_addr().unwrap()).unwrap()),
+        DROPPED
+    );
+    assert_eq!(rig.metrics.total(Counter::StandInReplies), 2);
+    assert!(rig.metrics.replies().contains(&(421, 1)));
 }
 
 #[test]

@@ -51,6 +51,7 @@ pub struct Driver {
     pub events: VecDeque<&'static str>,
     pub queue_ids: u32,
     pub mail: Verdict,
+    pub starttls: Verdict,
     pub rcpt: HashMap<String, Verdict>,
     pub policy_takes: Duration,
     pub store: Option<Reply>,
@@ -80,6 +81,7 @@ impl Driver {
             events: VecDeque::new(),
             queue_ids: 0,
             mail: Verdict::Accept,
+            starttls: Verdict::Accept,
             rcpt: HashMap::new(),
             policy_takes: Duration::ZERO,
             store: None,
@@ -198,6 +200,7 @@ impl Driver {
                 let path = self.session.forward_path_asked().unwrap().to_string();
                 self.rcpt.get(&path).copied().unwrap_or(Verdict::Accept)
             }
+            Question::StartTls => self.starttls,
             Question::Credentials => {
                 let found = self.find();
                 return self.session.find(found, self.now);

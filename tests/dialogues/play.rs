@@ -95,6 +95,7 @@ impl Play {
                 self.driver.pass(*time);
             }
             Line::PolicyMail(verdict) => self.driver.mail = *verdict,
+            Line::PolicyStartTls(verdict) => self.driver.starttls = *verdict,
             Line::PolicyRcpt(path, verdict) => {
                 self.driver.rcpt.insert(path.clone(), *verdict);
             }

@@ -86,6 +86,7 @@ pub enum Line {
     Envelope(String),
     Event(String),
     PolicyMail(Verdict),
+    PolicyStartTls(Verdict),
     PolicyRcpt(String, Verdict),
     PolicyTakes(Duration),
     PasswordsUnavailable,
@@ -244,6 +245,7 @@ fn policy(rest: &str) -> Option<Line> {
     let (about, rest) = rest.split_once(' ')?;
     match about {
         "mail" => Some(Line::PolicyMail(verdict(rest)?)),
+        "starttls" => Some(Line::PolicyStartTls(verdict(rest)?)),
         "rcpt" => {
             let (path, rest) = rest.split_once(' ')?;
             Some(Line::PolicyRcpt(path.to_owned(), verdict(rest)?))

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::client::Client;
 use crate::edge::{Edge, Home, field};
+use crate::memory::remembers;
 use crate::settings::Settings;
 
 /// `alice` may send as anybody, `bob` as two addresses. The hashes, all of `secret`, are of other programs: crypt(3), MD4.
@@ -109,6 +110,32 @@ fn three_logons_may_fail_and_the_fourth_ends_the_session() {
             .iter()
             .all(|line| !line.contains("guess") && !line.contains("secret"))
     );
+}
+
+/// Counted, not timed: whether somebody exists is told by neither the replies nor the work that is done.
+#[test]
+fn a_name_that_nobody_has_costs_what_one_that_somebody_has_costs() {
+    let edge = edge("[binding.limits]\nmax_logon_errors = 10");
+    let compared = "postern_password_comparisons_total";
+    let mut client = edge.hello();
+    for (number, user) in (1..).zip(["bob", "nobody", "bob@corp.example", "CORP\\nobody"]) {
+        client.command(&plain(user, "guess"), "535 5.7.3 Authentication unsuccessful");
+        edge.wait_for_metric(compared, f64::from(number));
+        client.command("AUTH LOGIN", "334 VXNlcm5hbWU6");
+        client.command(&BASE64.encode(user), "334 UGFzc3dvcmQ6");
+        client.command(&BASE64.encode(""), "535 5.7.3 Authentication unsuccessful");
+    }
+    let first = |user: &str| format!("AUTH SCRAM-SHA-256 {}", BASE64.encode(format!("n,,n={user},r=abc")));
+    for user in ["alice", "nobody"] {
+        let challenge = client.command(&first(user), "334 ");
+        let challenge = String::from_utf8(BASE64.decode(&challenge[4..]).unwrap()).unwrap();
+        assert!(
+            challenge.contains(",s=") && challenge.ends_with(",i=4096"),
+            "{challenge}"
+        );
+        client.command("*", "501 5.7.0 ");
+    }
+    assert_eq!(edge.metric(compared), 4.0, "no empty password is held against anything");
 }
 
 #[test]
@@ -232,5 +259,47 @@ fn postern_passwd_makes_a_line_that_lets_its_user_in() {
     let edge = Edge::start_in(home, &settings("").toml());
     for user in ["ann", "nat", "sam"] {
         logged_on(&edge, user);
+    }
+}
+
+#[test]
+fn responses_of_auth_are_wiped_and_what_is_no_secret_is_not() {
+    let home = Home::new();
+    home.write("users.txt", "alice:{NT}878d8014606cda29677a44efa1353fc7\n");
+    let settings = Settings::new()
+        .top("shards = 1")
+        .binding("auth = [\"PLAIN\", \"LOGIN\"]\nauth_requires_tls = false\n[binding.limits]\nmax_logon_errors = 9")
+        .sections("[auth]\nusers = \"users.txt\"");
+    let edge = Edge::start_in(home, &settings.toml());
+    let mut client = edge.hello();
+    client.command("NOOP this-is-not-to-be-forgotten", "250 ");
+    assert!(
+        remembers(&edge, "NOOP this-is-not-to-be-forgotten"),
+        "where is its memory?"
+    );
+    let plain = |password: &str| BASE64.encode(format!("\0alice\0{password}"));
+    let whole = plain("initial-response-1234567890");
+    client.command(&format!("AUTH PLAIN {whole}"), "535 ");
+    let behind = plain("behind-a-challenge-1234567890");
+    client.command("AUTH PLAIN", "334");
+    client.command(&behind, "535 ");
+    let password = BASE64.encode("the-password-of-login-1234567890");
+    client.command("AUTH LOGIN YWxpY2U=", "334 ");
+    client.command(&password, "535 ");
+    let slow = plain("one-octet-after-the-other-1234567890");
+    client.send_octet_by_octet(format!("AUTH PLAIN {slow}\r\n"));
+    client.expect_reply("535 ");
+    let broken = format!("{}=x", plain("which-is-no-base64-1234567890").trim_end_matches('='));
+    client.command("AUTH PLAIN", "334");
+    client.command(&broken, "501 ");
+    for secret in [
+        &whole,
+        &behind,
+        &password,
+        &slow,
+        &broken,
+        "\0alice\0initial-response-1234567890",
+    ] {
+        assert!(!remembers(&edge, secret), "{secret}");
     }
 }

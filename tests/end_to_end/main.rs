@@ -11,6 +11,7 @@ mod block_lists;
 mod counts;
 mod delivery;
 mod editions;
+mod memory;
 mod proxy;
 mod recipients;
 mod start;

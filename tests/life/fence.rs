@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use postern::control::Twin;
 use postern::control::standin::supervise;
 use postern::log::{Format, Level, Log, Writer};
 use postern::lookup::{Heartbeats, Inbox, desk};
@@ -157,6 +158,7 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
                 implicit_tls: false,
                 connection_scope: 0,
                 rate_scope: 0,
+                tls_rate_scope: 0,
                 resources: Arc::default(),
             })],
             access: Access {
@@ -178,6 +180,7 @@ fn settings(limits: Limits, edition: Edition, home: &Path) -> Settings {
             targets: vec![Target::Maildir(template)],
             max_connections: 1,
             tls: tls::client(tls::Trust::Anyone).unwrap(),
+            proves: None,
         })],
         queue: relay::Terms {
             retry: relay::retry::Schedule::new([Duration::from_secs(60)]),
@@ -238,7 +241,10 @@ fn when_a_shard_dies_its_clients_hear_421_also_the_first_one_that_its_ring_was_w
     assert!(shard.thread.take().unwrap().join().is_err());
     shard.heartbeats.gone(0);
 
-    let (_open, listeners) = tokio::sync::watch::channel(vec![vec![shard.twin.clone()]]);
+    let (_open, listeners) = tokio::sync::watch::channel(vec![vec![Twin {
+        socket: shard.twin.clone(),
+        implicit_tls: false,
+    }]]);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

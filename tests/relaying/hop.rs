@@ -123,6 +123,13 @@ impl Plan {
         self
     }
 
+    /// These as well, whether it can do them or not.
+    pub fn offers(mut self, keywords: &[&str]) -> Plan {
+        self.keywords
+            .extend(keywords.iter().map(|keyword| (*keyword).to_owned()));
+        self
+    }
+
     /// What it does otherwise than usual.
     pub fn script(mut self, script: impl Fn(Heard<'_>) -> Act + Send + Sync + 'static) -> Plan {
         self.script = Arc::new(script);

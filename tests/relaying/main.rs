@@ -4,11 +4,14 @@
 mod client;
 #[path = "../end_to_end/edge.rs"]
 mod edge;
+#[path = "../end_to_end/memory.rs"]
+mod memory;
 #[path = "../end_to_end/settings.rs"]
 mod settings;
 
 mod hop;
 
+mod authentication;
 mod bounces;
 mod connections;
 mod content;

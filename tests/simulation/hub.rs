@@ -171,6 +171,7 @@ impl Link {
                     return Came::Failed(failure.reply.clone());
                 }
                 ClientStep::Handshake => panic!("nobody offered TLS"),
+                ClientStep::Ask => panic!("nobody has credentials"),
             }
         }
     }
@@ -204,7 +205,9 @@ impl Link {
                     self.hub.refuse(Reply::TryLater, now);
                 }
                 Step::Commit => self.take(now, ledger),
-                Step::Pause { .. } | Step::Handshake | Step::Ask(Question::Credentials) => panic!("a hub does neither"),
+                Step::Pause { .. } | Step::Handshake | Step::Ask(Question::Credentials | Question::StartTls) => {
+                    panic!("a hub does neither")
+                }
             }
             let _ = self.hub.take_report();
         }

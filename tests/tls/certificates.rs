@@ -3,6 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
 use crate::edge::{Edge, Home, eventually};
 use crate::secure::{self, Days, Secure};
 use crate::{config, start};
@@ -156,4 +159,111 @@ fn one_that_was_made_here_is_kept_over_a_restart() {
     let edge = Edge::start_in(copy, &text);
     edge.wait_for("warn..signed by itself..kept from before");
     assert_eq!(shown(&edge), before);
+}
+
+/// Two certificates besides the default.
+const OTHERS: &str = "[[tls.certificates]]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n\
+                      [[tls.certificates]]\ncertificate = \"b.pem\"\nkey = \"b.key\"\n";
+
+fn write_named(home: &Home, file: &str, name: &str, days: Days) -> Vec<u8> {
+    let (certificate, key) = secure::pair(name, days);
+    // The key first: the two go together again with the certificate.
+    home.write(&format!("{file}.key"), &key);
+    home.write(&format!("{file}.pem"), &certificate);
+    CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap().to_vec()
+}
+
+/// A folder with all three, and what the two look like.
+fn three() -> (Home, Vec<u8>, Vec<u8>) {
+    let home = Home::new();
+    secure::write_pair(&home, "mx.example.com", Days::Now);
+    let a = write_named(&home, "a", "a.example.net", Days::Now);
+    let b = write_named(&home, "b", "*.example.org", Days::Now);
+    (home, a, b)
+}
+
+/// What a client that asks for this name sees.
+fn shown_to(edge: &Edge, name: &str) -> Vec<u8> {
+    let client = Secure::shake(secure::ready(edge.address()), &secure::any(), name).unwrap();
+    client.tls.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[test]
+fn each_name_gets_its_certificate_and_every_other_the_default() {
+    let (home, a, b) = three();
+    let edge = Edge::start_in(home, &config("", OTHERS));
+    let default = shown(&edge);
+    for (name, expected) in [
+        ("mx.example.com", &default),
+        ("a.example.net", &a),
+        ("A.Example.NET", &a),
+        ("any.example.org", &b),
+        ("example.org", &default),
+        ("x.y.example.org", &default),
+        ("b.example.net", &default),
+        // No name is sent for an address (RFC 6066 section 3).
+        ("127.0.0.1", &default),
+    ] {
+        assert!(shown_to(&edge, name) == *expected, "{name}");
+        let implicit = secure::connect(edge.addresses("implicit")[0]);
+        let client = Secure::shake(implicit, &secure::any(), name).unwrap();
+        assert!(
+            client.tls.peer_certificates().unwrap()[0].to_vec() == *expected,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn one_of_several_is_shown_anew_when_its_files_change_and_stays_when_they_are_bad() {
+    let (home, a, b) = three();
+    let edge = Edge::start_in(home, &config("", OTHERS));
+    let default = shown(&edge);
+    let new = write_named(edge.home(), "a", "a.example.net", Days::Now);
+    assert!(new != a && eventually(|| shown_to(&edge, "a.example.net") == new));
+    write_named(edge.home(), "b", "*.example.org", Days::Past);
+    let line = edge.wait_for("a certificate cannot be used, the old one stays..has expired");
+    assert!(line.contains("b.pem"), "{line}");
+    assert!(shown_to(&edge, "x.example.org") == b && shown(&edge) == default);
+    edge.signal("HUP");
+    edge.wait_for("configuration not reloaded..b.pem");
+    let newer = write_named(edge.home(), "b", "*.example.org", Days::Now);
+    edge.signal("HUP");
+    edge.wait_for("configuration reloaded");
+    assert!(shown_to(&edge, "x.example.org") == newer && shown_to(&edge, "a.example.net") == new);
+}
+
+#[test]
+fn one_of_several_that_cannot_be_used_stops_the_start() {
+    let nameless = || {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    for (certificate, key, word) in [
+        (None, None, "No such file"),
+        (Some(secure::pair("a.example.net", Days::Past)), None, "has expired"),
+        (
+            Some(secure::pair("a.example.net", Days::Now)),
+            Some(secure::pair("a.example.net", Days::Now).1),
+            "does not belong",
+        ),
+        (Some(nameless()), None, "subjectAltName"),
+    ] {
+        let (home, ..) = three();
+        match certificate {
+            None => std::fs::remove_file(home.path().join("a.pem")).unwrap(),
+            Some((certificate, its_key)) => {
+                home.write("a.pem", &certificate);
+                home.write("a.key", &key.unwrap_or(its_key));
+            }
+        }
+        let (status, said) = home.run_to_end(&config("", OTHERS).replace("ADMIN", "127.0.0.1:0"));
+        let last = said.lines().last().unwrap();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(
+            last.starts_with("postern: ") && last.contains("a.pem") && last.contains(word),
+            "{said}"
+        );
+    }
 }

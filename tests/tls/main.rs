@@ -10,6 +10,7 @@ mod certificates;
 mod handshakes;
 mod memory;
 mod programs;
+mod rates;
 mod sessions;
 
 use edge::{Edge, Home};

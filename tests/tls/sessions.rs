@@ -62,6 +62,16 @@ fn a_client_that_comes_again_resumes_on_whichever_shard() {
 }
 
 #[test]
+fn one_ticket_comes_behind_a_handshake() {
+    let edge = start("", "");
+    let config = Arc::new(secure::config(&[&TLS13]));
+    let mut client = Secure::starttls(edge.address(), &config);
+    client.command("NOOP", "250 ");
+    client.command("NOOP", "250 ");
+    assert_eq!(client.tls.tls13_tickets_received(), 1);
+}
+
+#[test]
 fn plaintext_behind_starttls_ends_the_session_with_one_line_and_no_reply() {
     let edge = start("", "");
     for injected in ["EHLO x\r\nMAIL FROM:<a@evil.test>\r\n", "\n", "\u{16}\u{3}\u{1}"] {

@@ -9,7 +9,8 @@ use std::time::Instant;
 use super::Connection;
 use crate::lookup::{Answer, Match, Question as Lookup};
 use crate::metrics::Counter;
-use crate::smtp::sasl::{Found, Random, Wanted};
+use crate::shard::ids::random;
+use crate::smtp::sasl::{Found, Wanted};
 
 /// A password that is being compared, and whose it would be.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ impl Connection {
                 });
                 match asked {
                     Some(Ok(())) => {
+                        self.shard.metrics.count(Counter::PasswordsCompared);
                         self.comparison = Some(Comparison { user });
                         return false;
                     }
@@ -86,9 +88,4 @@ impl Connection {
             self.shard.metrics.count(Counter::Logons);
         }
     }
-}
-
-fn random() -> Option<Random> {
-    let mut random = [0; 18];
-    getrandom::fill(&mut random).ok().map(|()| random)
 }

@@ -31,11 +31,12 @@ pub(super) enum Standing {
     Listed,
 }
 
-/// Whose messages are counted together.
+/// Whose messages or TLS sessions are counted together.
 #[derive(Hash)]
-enum Who<'a> {
+pub(super) enum Who<'a> {
     Source(Source),
     User(&'a str),
+    Tls(Source),
 }
 
 impl Shard {
@@ -59,6 +60,11 @@ impl Connection {
     pub(super) fn judge(&mut self, question: Question, now: Instant) -> Option<Verdict> {
         let verdict = match question {
             Question::Mail => self.judge_mail(now),
+            Question::StartTls if self.may_begin_tls(now) => Verdict::Accept,
+            Question::StartTls => {
+                self.note_tls_refused();
+                Verdict::Refuse(Reply::TooManyTlsSessions)
+            }
             // Not a matter of policy: see [`Connection::find`].
             Question::Credentials => Verdict::Refuse(Reply::TryLater),
             Question::Rcpt => {

@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use super::connect::connect;
 use super::{Job, Peer};
+use crate::lookup::{Answer, Question};
+use crate::shard::ids::random;
 use crate::shard::parcel::Body;
 use crate::shard::slots::{Alarm, Seat};
 use crate::shard::stream::{COMMANDS_AT_ONCE, Stream, Wake};
 use crate::shard::{Shard, clock};
-use crate::smtp::client::{Client, Fault, HopReply, Origin, Outcome, Outgoing, Step};
+use crate::smtp::client::{Client, Fault, Found, HopReply, Origin, Outcome, Outgoing, Step, Wanted};
 
 /// How long a connection may take to come about: a hop that is alive answers within one retransmission.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -131,6 +133,7 @@ impl Courier {
                 Step::Content => self.content().await,
                 Step::Done => self.done(),
                 Step::Handshake => self.secure().await,
+                Step::Ask => self.find().await,
                 Step::Close => break,
             }
             filled = self.load();
@@ -185,7 +188,7 @@ impl Courier {
             return Ok(());
         }
         let result = self.stream.send(&self.shard, &self.bench.seat, output).await;
-        output.clear();
+        self.client.sent();
         result
     }
 
@@ -205,6 +208,45 @@ impl Courier {
                 self.without_tls = self.peer.gives_up_tls();
                 self.client.lost(&format!("TLS cannot be begun: {failure}"));
             }
+        }
+    }
+
+    /// What AUTH needs to know. The costly part is done elsewhere.
+    async fn find(&mut self) {
+        let question = match self.client.wanted() {
+            Some(Wanted::Nonce) => {
+                let now = clock::now();
+                let found = match random() {
+                    Some(random) => Found::Nonce {
+                        random,
+                        unix_millis: self.shard.unix_millis(now),
+                    },
+                    None => Found::Unavailable,
+                };
+                return self.client.found(&found, now);
+            }
+            Some(Wanted::SaltedPassword {
+                password,
+                salt,
+                iterations,
+            }) => Question::SaltedPassword {
+                password: password.clone(),
+                salt: salt.into(),
+                iterations,
+            },
+            None => return self.client.found(&Found::Unavailable, clock::now()),
+        };
+        let seat = &self.bench.seat;
+        let answer = match self.shard.asker.ask(question, seat.ticket()) {
+            Ok(()) => seat.slot().clone().answer().await,
+            Err(_) => Ok(Answer::SaltedPassword(None)),
+        };
+        match answer {
+            Ok(Answer::SaltedPassword(Some(salted))) => {
+                self.client.found(&Found::SaltedPassword(salted), clock::now());
+            }
+            Ok(_) => self.client.found(&Found::Unavailable, clock::now()),
+            Err(alarm) => self.heed(alarm),
         }
     }
 

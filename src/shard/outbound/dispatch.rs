@@ -296,7 +296,8 @@ impl Hops {
             Some(name) => format!("{name}[{place}]"),
             None => place.to_string(),
         };
-        let proves = server_name(place, name.map(|name| &**name));
+        let of_the_host = || server_name(place, name.map(|name| &**name));
+        let proves = route.proves.clone().unwrap_or_else(of_the_host);
         let tls = (route.tls.clone(), proves);
         let peer = Peer::new(place.clone(), shown.into(), terms.clone(), tls, route.max_connections);
         peers.insert(key, peer.clone());

@@ -110,7 +110,7 @@ impl Peer {
     fn terms_now(&self) -> Arc<Terms> {
         if self.clear.get() {
             let mut terms = Terms::clone(&self.terms);
-            terms.tls = TlsUse::Off;
+            terms.tls = TlsUse::Failed;
             return Arc::new(terms);
         }
         self.terms.clone()

@@ -7,7 +7,7 @@
 //! a failure. Lives on the thread of its connection.
 //!
 //! The methods are of four kinds. What happened: [`Client::advance`], [`Client::secured`], [`Client::expire`],
-//! [`Client::lost`]. What to do: the [`Step`] that `advance` returns. What is wanted: [`Client::send`], [`Client::content`],
+//! [`Client::lost`], [`Client::found`]. What to do: the [`Step`] that `advance` returns. What is wanted: [`Client::send`], [`Client::content`],
 //! [`Client::quit`]. What came of it: [`Client::output`], [`Client::take_outcomes`], [`Client::failure`]. A driver loops:
 //! `advance`, do the step; at [`Step::Read`] it sends the output and reads.
 //!
@@ -16,7 +16,7 @@
 //!                      ▲                          │ ▲      │
 //!                      └───── StartTls ◄──────────┤ └─ secured() by STARTTLS
 //!                                                 ▼
-//!                                          Auth ──► Idle ── quit() ─► Quitting
+//!                                Asking ◄─► Auth ──► Idle ── quit() ─► Quitting
 //!                                                  │  ▲                  │
 //!                                           send() ▼  │ take_outcomes()  ▼
 //!                                          Transaction ─► Done ──────► Closed
@@ -39,7 +39,7 @@ mod terms;
 mod tests;
 mod transaction;
 
-pub use auth::Mechanism;
+pub use auth::{Found, Wanted};
 pub use content::{Wire, Writer};
 pub use failure::{Failure, Fault};
 pub use offers::Offers;
@@ -52,6 +52,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroize as _;
+
 use auth::Exchange;
 use transaction::{Awaited, Transaction};
 
@@ -62,6 +64,8 @@ pub enum Step {
     Read,
     /// Send the output, do the handshake of TLS, then call [`Client::secured`]. There is no unused input.
     Handshake,
+    /// Find out [`Client::wanted`], and call [`Client::found`] with the answer.
+    Ask,
     /// Connected and idle: call [`Client::send`] or [`Client::quit`], or wait.
     Ready,
     /// Call [`Client::content`] with the next piece, and send the output when there is enough of it.
@@ -79,7 +83,11 @@ pub struct Client {
     replies: Replies,
     offers: Offers,
     transaction: Transaction,
+    /// An AUTH that is under way.
+    exchange: Option<Box<Exchange>>,
     output: Vec<u8>,
+    /// A password stands in the output.
+    confided: bool,
     /// Commands without a reply yet.
     asked: usize,
     secure: bool,
@@ -98,7 +106,9 @@ enum Phase {
     Ehlo,
     Helo,
     StartTls,
-    Auth(Exchange),
+    Auth,
+    /// AUTH goes on when the driver has found something out.
+    Asking,
     Idle,
     /// The hop speaks without having been asked.
     Unasked,
@@ -118,7 +128,9 @@ impl Client {
             replies: Replies::default(),
             offers: Offers::default(),
             transaction: Transaction::default(),
+            exchange: None,
             output: Vec::new(),
+            confided: false,
             asked: usize::from(!implicit),
             secure: false,
             stale: false,
@@ -136,6 +148,7 @@ impl Client {
             let rest = input.get(used..).unwrap_or_default();
             match self.phase {
                 Phase::Handshake => return (used, Step::Handshake),
+                Phase::Asking => return (used, Step::Ask),
                 Phase::Done => return (used, Step::Done),
                 Phase::Closed => return (input.len(), Step::Close),
                 Phase::Idle if rest.is_empty() => return (used, Step::Ready),
@@ -168,6 +181,14 @@ impl Client {
     /// What waits to be sent. The driver takes it from the front.
     pub fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
+    }
+
+    /// The output has been sent: it is emptied, and wiped where a password stood in it.
+    pub fn sent(&mut self) {
+        match std::mem::take(&mut self.confided) {
+            true => self.output.zeroize(),
+            false => self.output.clear(),
+        }
     }
 
     /// Ends an idle connection.
@@ -249,9 +270,15 @@ impl Client {
             Phase::Ehlo => self.ehlo_answered(),
             Phase::Helo => self.helo_answered(),
             Phase::StartTls => self.starttls_answered(),
-            Phase::Auth(exchange) => self.auth_answered(exchange),
+            Phase::Auth => self.auth_answered(),
             Phase::Transaction => self.transaction_answered(),
-            Phase::Handshake | Phase::Idle | Phase::Unasked | Phase::Done | Phase::Quitting | Phase::Closed => {}
+            Phase::Handshake
+            | Phase::Asking
+            | Phase::Idle
+            | Phase::Unasked
+            | Phase::Done
+            | Phase::Quitting
+            | Phase::Closed => {}
         }
     }
 
@@ -279,7 +306,7 @@ impl Client {
             }
             _ => Phase::Closed,
         };
-        self.output.clear();
+        self.sent();
         self.asked = 0;
         if self.failure.is_none() {
             self.failure = Some(Box::new(failure));
@@ -308,7 +335,8 @@ impl Client {
             Phase::Greeting => (times.greeting, "greeting"),
             Phase::Ehlo | Phase::Helo => (times.hello, "EHLO"),
             Phase::StartTls => (times.hello, "STARTTLS"),
-            Phase::Auth(_) => (times.hello, "AUTH"),
+            Phase::Auth => (times.hello, "AUTH"),
+            Phase::Asking => (times.hello, "what AUTH needs"),
             Phase::Unasked => (times.hello, "end of a line"),
             Phase::Transaction if self.transaction.is_open() => (times.block, "content"),
             Phase::Transaction => match self.transaction.awaited() {

@@ -2,9 +2,9 @@
 //!
 //! Promises: fixed size, whatever the hop lists. Lives with its connection.
 
-use super::auth::Mechanism;
 use crate::smtp::extension::Extension;
 use crate::smtp::parameters::decimal;
+use crate::smtp::sasl::Mechanism;
 
 /// The extensions of a hop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,11 @@ impl Offers {
     /// Whether it offers to authenticate by `mechanism`.
     pub fn has_mechanism(&self, mechanism: Mechanism) -> bool {
         self.mechanisms & 1 << mechanism as u8 != 0
+    }
+
+    /// It has refused us by `mechanism`, which is not tried again.
+    pub(super) fn forget_mechanism(&mut self, mechanism: Mechanism) {
+        self.mechanisms &= !(1 << mechanism as u8);
     }
 
     /// One line of the reply, without its code; the first line is no keyword.

@@ -21,6 +21,9 @@ pub const MAX_OCTETS: usize = 16 << 10;
 /// Octets of text that are kept: what a [`HopReply`] can hold, and an enhanced status code before it.
 const MAX_KEPT: usize = MAX_TEXT + "5.000.000 ".len();
 
+/// The code of a challenge (RFC 4954 section 4), whose text is needed whole.
+const CHALLENGE: u16 = 334;
+
 /// A whole line of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
@@ -113,7 +116,8 @@ impl Replies {
         self.code
     }
 
-    /// Its text: what followed the code, the lines joined by a space, up to a bound.
+    /// Its text: what followed the code, the lines joined by a space, up to a bound, which is larger for the challenges of
+    /// AUTH.
     pub fn text(&self) -> &[u8] {
         &self.text
     }
@@ -144,7 +148,8 @@ impl Replies {
     }
 
     fn push(&mut self, text: &[u8]) {
-        let room = MAX_KEPT - self.text.len().min(MAX_KEPT);
+        let most = if self.code == CHALLENGE { MAX_LINE } else { MAX_KEPT };
+        let room = most - self.text.len().min(most);
         self.text.extend_from_slice(text.get(..room).unwrap_or(text));
     }
 }

@@ -27,6 +27,8 @@ pub enum TlsUse {
     /// Where the hop offers it.
     #[default]
     Opportunistic,
+    /// Not on this connection, for it has failed on another one and is no must; what needs it does not go.
+    Failed,
     /// No mail without it.
     Required,
 }

@@ -1,7 +1,7 @@
 //! The client as a hop sees it: whole dialogues, each run with the hop's octets in one piece and one by one.
 //!
 //! A dialogue is a text. `S:` is what the hop says, `C:` what it hears; `=` is what comes of it, a line for each recipient or
-//! for the end of the connection; `!` is what befalls the connection: a wait, a loss, TLS.
+//! for the end of the connection; `!` is what befalls the connection: a wait, a loss, TLS, nobody who could find out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,9 @@ use super::*;
 use crate::smtp::Form;
 use crate::smtp::envelope::{Envelope, MailParameters, RcptParameters, Recipient};
 use crate::smtp::path::{ForwardPath, ReversePath};
+use crate::smtp::sasl::salted_password;
 
+mod authentication;
 mod opening;
 mod sending;
 mod trouble;
@@ -95,6 +97,23 @@ impl Message {
     }
 }
 
+/// Finds out what AUTH needs; the nonce is the same each time.
+fn find(client: &mut Client, now: Instant) {
+    let found = match client.wanted() {
+        Some(Wanted::Nonce) => Found::Nonce {
+            random: *b"\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa1234567890",
+            unix_millis: 1_795_000_000_000,
+        },
+        Some(Wanted::SaltedPassword {
+            password,
+            salt,
+            iterations,
+        }) => Found::SaltedPassword(salted_password(password.octets(), salt, iterations)),
+        None => panic!("asks for nothing"),
+    };
+    client.found(&found, now);
+}
+
 /// Plays the dialogue with the hop's octets in pieces of `cut`, and writes down what really came of it.
 fn play(terms: &Terms, messages: &[Message], script: &str, cut: usize) -> String {
     let mut now = Instant::now();
@@ -156,6 +175,11 @@ fn play(terms: &Terms, messages: &[Message], script: &str, cut: usize) -> String
                 {}
                 client.secured(now);
             }
+            Step::Ask if script.next_if(|line| *line == "! unknown").is_some() => {
+                said.push_str("! unknown\n");
+                client.found(&Found::Unavailable, now);
+            }
+            Step::Ask => find(&mut client, now),
             Step::Ready => match messages.next() {
                 Some(message) => {
                     content = &message.content;

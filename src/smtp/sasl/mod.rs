@@ -11,7 +11,13 @@ mod plain;
 mod scram;
 
 pub use ntlm::nt_hash;
-pub use scram::{ScramKeys, client_key, prepared};
+pub use scram::{ScramKeys, client_key, prepared, salted_password};
+
+/// The clients' sides, for [`super::client`].
+pub(in crate::smtp) mod initiator {
+    pub use super::ntlm::Initiator as Ntlm;
+    pub use super::scram::Initiator as Scram;
+}
 
 use std::sync::Arc;
 
@@ -240,7 +246,7 @@ fn hmac_md5(key: &[u8], pieces: &[&[u8]]) -> [u8; 16] {
 }
 
 /// The same with SHA-256.
-fn hmac_sha256(key: &[u8], pieces: &[&[u8]]) -> [u8; 32] {
+pub(super) fn hmac_sha256(key: &[u8], pieces: &[&[u8]]) -> [u8; 32] {
     let mut mac = keyed::<Hmac<Sha256>>(key);
     pieces.iter().for_each(|piece| mac.update(piece));
     mac.finalize().into_bytes().into()

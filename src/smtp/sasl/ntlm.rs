@@ -5,17 +5,21 @@
 //! covers, say that there is one. The challenge names this host as its greeting does, and nothing else. Lives in its
 //! [`Exchange`](super::Exchange).
 
+mod authenticate;
 mod compute;
+mod initiator;
 mod message;
 
 pub use compute::nt_hash;
+pub use initiator::Initiator;
 
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq as _;
 
 use super::{Found, Secret, Turn, Wanted};
-use message::{Authenticate, Challenge};
+use authenticate::Authenticate;
+use message::Challenge;
 
 /// Octets of a NEGOTIATE message that are kept for the MIC: it has two names at most.
 const MAX_NEGOTIATE: usize = 2048;

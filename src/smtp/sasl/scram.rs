@@ -3,6 +3,10 @@
 //! Promises: the password is never here; an unknown user gets a salt and an iteration count like others (RFC 5802 section
 //! 9, by [`Found::ScramKeys`]) and fails at the end. Lives in its [`Exchange`](super::Exchange).
 
+mod initiator;
+
+pub use initiator::Initiator;
+
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -12,6 +16,9 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{Found, Random, Secret, Turn, Wanted, hmac_sha256, name};
+
+/// What ServerKey is made of (RFC 5802 section 3).
+const SERVER_KEY: &[u8] = b"Server Key";
 
 /// What a server keeps of a password (RFC 5802 section 3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +36,13 @@ pub struct ScramKeys {
 impl ScramKeys {
     /// The keys of a password. Takes milliseconds: not on a shard.
     pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> ScramKeys {
-        let mut salted = [0; 32];
-        pbkdf2::pbkdf2_hmac::<Sha256>(&prepared(password), salt, iterations, &mut salted);
+        let salted = salted(password, salt, iterations);
         let stored_key = Sha256::digest(client_key(&salted));
         ScramKeys {
             salt: salt.into(),
             iterations,
             stored_key: Secret::new(&stored_key),
-            server_key: Secret::new(&hmac_sha256(&salted, &[b"Server Key"])),
+            server_key: Secret::new(&hmac_sha256(salted.as_slice(), &[SERVER_KEY])),
         }
     }
 
@@ -45,6 +51,17 @@ impl ScramKeys {
         let theirs = ScramKeys::derive(password, &self.salt, self.iterations);
         theirs.stored_key.octets().ct_eq(self.stored_key.octets()).into()
     }
+}
+
+/// SaltedPassword of RFC 5802 section 3. Takes milliseconds: not on a shard.
+pub fn salted_password(password: &[u8], salt: &[u8], iterations: u32) -> Secret {
+    Secret::new(salted(password, salt, iterations).as_slice())
+}
+
+fn salted(password: &[u8], salt: &[u8], iterations: u32) -> zeroize::Zeroizing<[u8; 32]> {
+    let mut salted = zeroize::Zeroizing::new([0; 32]);
+    pbkdf2::pbkdf2_hmac::<Sha256>(&prepared(password), salt, iterations, salted.as_mut_slice());
+    salted
 }
 
 /// ClientKey of RFC 5802 section 3.

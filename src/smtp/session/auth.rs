@@ -1,7 +1,8 @@
 //! AUTH (RFC 4954, [MS-OXSMTP] 2.2.1 and 3.2.5.1): the lines around an [`Exchange`].
 //!
 //! Promises: a response has a bounded length and is decoded strictly; a logon that fails is counted apart from protocol
-//! errors; whoever is authenticated stays so to the end of the session, or until TLS begins. Lives with its session.
+//! errors; whoever is authenticated stays so to the end of the session, or until TLS begins; what is decoded is wiped, and the
+//! driver is told when there was a secret in the input ([`Session::take_confided`]). Lives with its session.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use memchr::memchr;
+use zeroize::Zeroizing;
 
 use super::{Asked, Line, Phase, Point, Session, Step};
 use crate::smtp::command::{self, MAX_LINE, Verb};
@@ -48,6 +50,11 @@ impl Session {
     /// Logons that failed.
     pub fn logon_errors(&self) -> u64 {
         self.logon_errors
+    }
+
+    /// Whether the input since the last call had in it what nobody else is to read: a response of AUTH. To be wiped.
+    pub fn take_confided(&mut self) -> bool {
+        std::mem::take(&mut self.confided)
     }
 
     /// The fields that a user's message should have and has not, with CRLF, to stand at the top of its header (RFC 6409
@@ -139,6 +146,7 @@ impl Session {
         if let Some(reply) = refusal {
             return self.error(reply, Point::Command, now);
         }
+        self.confided = true;
         let (spelling, initial) = match command::auth(args) {
             Ok(parsed) => parsed,
             Err(reply) => return self.error(reply, Point::Command, now),
@@ -149,14 +157,18 @@ impl Session {
         };
         // RFC 4954 section 4: `=` is an initial response of no octets.
         let initial = match initial {
-            Some(b"=") => Some(Vec::new()),
+            Some(b"=") => Some(Zeroizing::default()),
             Some(text) => match BASE64.decode(text) {
-                Ok(response) => Some(response),
+                Ok(response) => Some(Zeroizing::new(response)),
                 Err(_) => return self.error(Reply::NotBase64, Point::Command, now),
             },
             None => None,
         };
-        let (exchange, turn) = Exchange::begin(mechanism, &self.terms.hostname, initial.as_deref());
+        let (exchange, turn) = Exchange::begin(
+            mechanism,
+            &self.terms.hostname,
+            initial.as_ref().map(|response| response.as_slice()),
+        );
         if mechanism == Mechanism::Ntlm && initial.is_none() {
             oxsmtp::mechanism_supported(&mut self.output, spelling);
             self.notes.replies.push(334);
@@ -177,11 +189,13 @@ impl Session {
             if input.len() < MAX_RESPONSE {
                 return (0, Some(Step::Read));
             }
+            self.confided = true;
             self.phase = Phase::Overlong {
                 last: input.last().copied().unwrap_or_default(),
             };
             return (input.len(), None);
         };
+        self.confided = true;
         let Phase::Exchange(exchange) = std::mem::replace(&mut self.phase, Phase::Command) else {
             return (0, None);
         };
@@ -200,6 +214,7 @@ impl Session {
         }
         match BASE64.decode(line) {
             Ok(response) => {
+                let response = Zeroizing::new(response);
                 let turn = exchange.respond(&response);
                 self.turn(exchange, turn, now);
             }

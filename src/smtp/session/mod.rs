@@ -90,6 +90,8 @@ pub struct Session {
     delayed: Option<Delayed>,
     protocol_errors: u64,
     logon_errors: u64,
+    /// See [`Session::take_confided`].
+    confided: bool,
     /// Whom the client has proved to be.
     user: Option<Arc<str>>,
     draining: bool,
@@ -150,6 +152,7 @@ enum Asked {
     Mail(ReversePath, MailParameters),
     Rcpt(ForwardPath, RcptParameters),
     Credentials(Box<Exchange>),
+    StartTls,
 }
 
 impl Session {
@@ -168,6 +171,7 @@ impl Session {
             delayed: None,
             protocol_errors: 0,
             logon_errors: 0,
+            confided: false,
             user: None,
             draining: false,
             quit: false,
@@ -234,6 +238,8 @@ impl Session {
         match (verdict, asked) {
             (Verdict::Accept, Asked::Mail(path, parameters)) => self.open_transaction(path, parameters),
             (Verdict::Accept, Asked::Rcpt(path, parameters)) => self.add_recipient(path, parameters),
+            (Verdict::Accept, Asked::StartTls) => self.begin_tls(),
+            (Verdict::Refuse(reply), Asked::StartTls) => self.close_with(reply, now),
             // That is for [`Session::find`] to say.
             (_, asked @ Asked::Credentials(_)) => self.phase = Phase::Asking(asked),
             (Verdict::Refuse(reply), asked) => {
@@ -443,14 +449,6 @@ impl Session {
         }
     }
 
-    /// A verb whose argument changes nothing, as long as it is text.
-    fn say_if_printable(&mut self, args: &[u8], reply: Reply, now: Instant) {
-        match command::any_arguments(args) {
-            Ok(()) => self.say(reply),
-            Err(reply) => self.error(reply, Point::Command, now),
-        }
-    }
-
     /// The rest of a line that is too long for any command: thrown away up to its end, then one reply.
     fn overlong(&mut self, input: &[u8], last: u8, now: Instant) -> (usize, Option<Step>) {
         let Some(end) = memchr(b'\n', input) else {
@@ -490,6 +488,7 @@ impl Asked {
             Asked::Mail(..) => Question::Mail,
             Asked::Rcpt(..) => Question::Rcpt,
             Asked::Credentials(..) => Question::Credentials,
+            Asked::StartTls => Question::StartTls,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Asked, Phase, Session, Step};
 use crate::smtp::Edition;
+use crate::smtp::command;
 use crate::smtp::oxsmtp::{self, Event, Follows, Reply};
 
 /// An error reply that waits (tarpit).
@@ -46,7 +47,7 @@ impl Point {
     pub(super) fn of(asked: &Asked) -> Point {
         match asked {
             Asked::Mail(..) => Point::Mail,
-            Asked::Rcpt(..) | Asked::Credentials(..) => Point::Command,
+            Asked::Rcpt(..) | Asked::Credentials(..) | Asked::StartTls => Point::Command,
         }
     }
 }
@@ -55,6 +56,14 @@ impl Session {
     /// A reply that is no error.
     pub(super) fn say(&mut self, reply: Reply) {
         self.write(&Line::Reply(reply));
+    }
+
+    /// A verb whose argument changes nothing, as long as it is text.
+    pub(super) fn say_if_printable(&mut self, args: &[u8], reply: Reply, now: Instant) {
+        match command::any_arguments(args) {
+            Ok(()) => self.say(reply),
+            Err(reply) => self.error(reply, Point::Command, now),
+        }
     }
 
     /// An error reply: counted where it is a protocol error, delayed where the client is a stranger.

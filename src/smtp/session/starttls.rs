@@ -5,10 +5,10 @@
 
 use std::time::Instant;
 
-use super::{Phase, Point, Session, Step};
+use super::{Asked, Line, Phase, Point, Session, Step};
 use crate::smtp::command;
 use crate::smtp::extension::{Extension, Offered};
-use crate::smtp::oxsmtp::Reply;
+use crate::smtp::oxsmtp::{Follows, Reply};
 
 impl Session {
     pub(super) fn starttls(&mut self, args: &[u8], now: Instant) {
@@ -21,11 +21,19 @@ impl Session {
         };
         match refusal {
             Some(reply) => self.error(reply, Point::Command, now),
-            None => {
-                self.say(Reply::StartTlsNow);
-                self.phase = Phase::Handshake;
-            }
+            None if self.terms.limits.tls_session_rate > 0 => self.phase = Phase::Asking(Asked::StartTls),
+            None => self.begin_tls(),
         }
+    }
+
+    pub(super) fn begin_tls(&mut self) {
+        self.say(Reply::StartTlsNow);
+        self.phase = Phase::Handshake;
+    }
+
+    /// The handshake that is over was one too many of its source: that is said inside TLS, and the session ends.
+    pub fn refuse_tls(&mut self) {
+        self.put_now(Line::Reply(Reply::TooManyTlsSessions), Follows::Close);
     }
 
     /// Between the reply and the handshake there is nothing to read: a client that has sent more was not waiting for the

@@ -40,6 +40,8 @@ pub enum Step {
 pub enum Question {
     /// May this client send one more message now?
     Mail,
+    /// May this client begin one more TLS session now? Asked where there is a limit.
+    StartTls,
     /// Is [`Session::forward_path_asked`] one to take mail for?
     Rcpt,
     /// What [`Session::credentials_asked`] names.

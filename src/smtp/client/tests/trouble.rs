@@ -326,6 +326,7 @@ proptest! {
                     }
                 },
                 Step::Handshake => client.secured(now),
+                Step::Ask => find(&mut client, now),
                 Step::Ready => {
                     (begun, ended) = (begun + 1, false);
                     prop_assert!(message.send(&mut client, now).is_ok());

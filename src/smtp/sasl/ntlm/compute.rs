@@ -32,6 +32,16 @@ pub fn nt_proof(key: &[u8; 16], nonce: &[u8; 8], client_challenge: &[u8]) -> [u8
     hmac_md5(key, &[nonce, client_challenge])
 }
 
+/// LMv2 of [MS-NLMP] 3.3.2, for servers that do not say the time.
+pub fn lm_response(key: &[u8; 16], nonce: &[u8; 8], client_challenge: &[u8; 8]) -> [u8; 24] {
+    let proof = hmac_md5(key, &[nonce, client_challenge]);
+    let mut response = [0; 24];
+    let (front, back) = response.split_at_mut(proof.len());
+    front.copy_from_slice(&proof);
+    back.copy_from_slice(client_challenge);
+    response
+}
+
 /// SessionBaseKey, which is the KeyExchangeKey of NTLMv2.
 pub fn session_base_key(key: &[u8; 16], proof: &[u8; 16]) -> [u8; 16] {
     hmac_md5(key, &[proof])
@@ -90,6 +100,12 @@ mod tests {
                         02000c0044006f006d00610069006e00 01000c005300650072007600650072000000000000000000");
         let proof = nt_proof(&key, &nonce, &temp);
         assert_eq!(proof.to_vec(), hex("68cd0ab851e51c96aabc927bebef6a1c"));
+        let lm = lm_response(&key, &nonce, &[0xaa; 8]);
+        assert_eq!(
+            lm.to_vec(),
+            hex("86c35097ac9cec102554764a57cccc19 aaaaaaaaaaaaaaaa"),
+            "LMv2"
+        );
         let base = session_base_key(&key, &proof);
         assert_eq!(base.to_vec(), hex("8de40ccadbc14a82f15cb0ad0de95ca3"));
         assert_eq!(
