@@ -4,8 +4,10 @@
 //! Promises: `POSTERN_BLESS=1 cargo test --test tuning` writes those files anew. The command runs on this host as it is.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use postern::host::advice::{CHAPTERS, Check, LOCKED_MEMORY, OPEN_FILES, rows};
 
@@ -169,6 +171,22 @@ fn every_measurement_that_a_row_names_is_there_and_every_one_there_is_named() {
 }
 
 #[test]
+fn every_script_is_one_that_a_shell_can_read_and_that_may_be_run() {
+    let scripts = fs::read_dir(tuning("measure")).unwrap().map(|file| file.unwrap().path());
+    let scripts: Vec<_> = scripts
+        .filter(|path| path.extension().is_some_and(|ext| ext == "sh"))
+        .chain([tuning("irq-affinity.sh")])
+        .collect();
+    assert!(scripts.len() > 10);
+    for script in scripts {
+        let read = Command::new("bash").arg("-n").arg(&script).status().unwrap();
+        assert!(read.success(), "{}", script.display());
+        let runs = fs::metadata(&script).unwrap().permissions().mode() & 0o111 != 0;
+        assert!(runs || script.ends_with("lib.sh"), "{}: chmod +x", script.display());
+    }
+}
+
+#[test]
 fn the_command_tells_its_verdicts_in_both_forms_and_by_its_exit_status() {
     let home = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
@@ -194,6 +212,39 @@ fn the_command_tells_its_verdicts_in_both_forms_and_by_its_exit_status() {
     assert!(text.contains("as advised,") && !text.contains('\x1b'), "{text}");
     // It leaves nothing behind, not even data_dir.
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+/// An edge that ends with the test.
+struct Edge(Child);
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_limits_are_those_of_the_edge_that_runs_with_the_same_configuration() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("p.toml"), "shards = 1\n[[binding]]\naddress = [\"127.0.0.1:0\"]\n").unwrap();
+    let postern = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.args(arguments).current_dir(home.path());
+        command
+    };
+    let mut child = postern(&["--config", "p.toml"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let edge = Edge(child);
+    let mut line = String::new();
+    while !line.contains("postern ready") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it has not started");
+    }
+    let output = postern(&["tune", "--config", "p.toml"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with(&format!("The edge runs as process {};", edge.0.id())), "{text}");
+    assert!(text.contains(&format!("of the edge (process {})", edge.0.id())), "{text}");
 }
 
 #[test]

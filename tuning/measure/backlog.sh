@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# net.core.somaxconn: 2000 clients come while the edge stands still for 300 ms (SIGSTOP), as under a burst on a busy host.
+# net.core.somaxconn, and tcp_abort_on_overflow where it is too small: 2000 clients come while the edge stands still for 300 ms (SIGSTOP), as under a burst on a busy host.
 . "$(dirname "$0")/lib.sh"
 namespace
 # Until the first client waits to be accepted.
@@ -11,6 +11,7 @@ waiting() {
 }
 run() {
     set_here "net.core.somaxconn=$1"
+    set_here "net.ipv4.tcp_abort_on_overflow=${2:-0}"
     configure
     start
     local before=$(counter TcpExtListenOverflows)
@@ -23,4 +24,5 @@ run() {
 }
 somaxconn_128() { run 128; }
 somaxconn_4096() { run 4096; }
-turns somaxconn_128 somaxconn_4096
+somaxconn_128_abort() { run 128 1; }
+turns somaxconn_128 somaxconn_4096 somaxconn_128_abort

@@ -24,6 +24,9 @@ done
 
 finish() {
     stop
+    if [ -e "$WORK/before" ]; then
+        while IFS='=' read -r path value; do echo "$value" > "$path" || true; done < "$WORK/before" 2>/dev/null
+    fi
     # Last done, first undone.
     for ((at = ${#UNDO[@]} - 1; at >= 0; at--)); do eval "${UNDO[at]}" 2>/dev/null || true; done
     ip netns list | grep -o "^$NS[a-z-]*" | while read -r name; do ip netns del "$name"; done 2>/dev/null
@@ -43,11 +46,13 @@ inside() { ip netns exec "$NS" "$@"; }
 # A sysctl of the namespace.
 set_here() { inside sysctl -qw "$1"; }
 
-# A setting of the whole machine, as a file: PATH VALUE. Put back at the end.
+# A setting of the whole machine, as a file: PATH VALUE. What was there first is put back at the end, also where a variant sets it,
+# which runs in a subshell: so it is kept in a file.
 set_machine() {
-    local old
-    old=$(sed 's/.*\[\(.*\)\].*/\1/' "$1") # of a list such as "always [madvise] never" the one in force
-    UNDO+=("echo '$old' > '$1'")
+    if ! grep -qs "^$1=" "$WORK/before"; then
+        # Of a list such as "always [madvise] never" the one in force.
+        echo "$1=$(sed 's/.*\[\(.*\)\].*/\1/' "$1")" >> "$WORK/before"
+    fi
     echo "$2" > "$1"
 }
 

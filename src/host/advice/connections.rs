@@ -13,7 +13,9 @@ pub(super) const ROWS: &[Advice] = &[
         set: "`net.core.somaxconn = 4096`; restart postern, since a queue keeps the size it was made with.",
         why: "a client that finds the queue full is dropped and tries again after 1 s, then 2, then 4",
         cost: "Kernel memory for each connection that waits.",
-        measured: "MEASURED-BACKLOG",
+        measured: "[measure/backlog.sh](measure/backlog.sh), 2000 clients while the edge stands still for 0.3 s: with 128 the slowest hundredth \
+                   is greeted after 1.29 s (1.25 to 2.26), some 3100 SYNs dropped; with 4096 after 0.40 s (0.40 to 0.63), none \
+                   dropped: 0.31 of the time.",
         source: "listen(2); kernel, Documentation/networking/ip-sysctl.rst.",
         counters: &["TcpExtListenOverflows", "TcpExtListenDrops"],
         check: Check::Sysctl("net.core.somaxconn", Wanted::AtLeast(BACKLOG)),
@@ -26,7 +28,9 @@ pub(super) const ROWS: &[Advice] = &[
               bound of half-open connections is the queue's own (`somaxconn`), and what does not fit gets a cookie.",
         why: "without cookies a flood of SYNs keeps everybody out",
         cost: "A connection made by a cookie has no window scaling unless the client sends timestamps.",
-        measured: "MEASURED-SYN",
+        measured: "[measure/syn_flood.sh](measure/syn_flood.sh), 5000 such SYNs a second, honest clients at 200 a second: without cookies none \
+                   of 800 messages came in, with `tcp_max_syn_backlog` at 128 as at 4096; with cookies all 800, the slowest \
+                   hundredth greeted within 0.5 ms (128) and 0.8 ms (4096).",
         source: "kernel, Documentation/networking/ip-sysctl.rst; net/ipv4/tcp_input.c, tcp_conn_request.",
         counters: &["TcpExtTCPReqQFullDoCookies", "TcpExtTCPReqQFullDrop", "TcpExtSyncookiesSent"],
         check: Check::Sysctl("net.ipv4.tcp_syncookies", Wanted::AtLeast(1)),
@@ -52,7 +56,9 @@ pub(super) const ROWS: &[Advice] = &[
         set: "`LimitNOFILE=131072`, at any rate well above `max_connections`. Above `sysctl fs.nr_open` it cannot be set.",
         why: "a connection is a file: what does not fit is refused",
         cost: "A bound on a leak is gone; `max_connections` is the bound that is meant.",
-        measured: "MEASURED-FILES",
+        measured: "[measure/descriptors.sh](measure/descriptors.sh), 3000 clients: with 1024 files between 375 and 625 sessions, 4700 \
+                   connections refused with 421; with 16384 all 3000, none refused. No accept failed in either. (131072 could \
+                   not be set here: the right to raise limits is missing.)",
         source: "src/server/preflight.rs, src/shard/listener.rs; systemd.exec(5).",
         counters: &[],
         check: Check::OpenFiles,
@@ -67,7 +73,9 @@ pub(super) const ROWS: &[Advice] = &[
               `output`; or `net.netfilter.nf_conntrack_max` of four times `max_connections` and more.",
         why: "a full table drops packets of connections that nobody refused",
         cost: "Rules by `ct state` do not see what is not tracked. A larger table is some 300 bytes an entry.",
-        measured: "MEASURED-CONNTRACK",
+        measured: "[measure/conntrack.sh](measure/conntrack.sh), a connection for each message: tracked and not tracked are the same within \
+                   the noise (pace 0.90 and 0.85 of no firewall, CPU time a message 1.03 and 1.07; 147 µs). With room for 2000 and \
+                   more than that closed within the last two minutes, not one of 6000 messages came in.",
         source: "kernel, Documentation/networking/nf_conntrack-sysctl.rst.",
         counters: &[],
         check: Check::Conntrack,
@@ -77,11 +85,15 @@ pub(super) const ROWS: &[Advice] = &[
         symptom: "Segments come twice, and one core is full while others rest: all packets are handled on it.",
         see: "The second column of `/proc/net/softnet_stat` (dropped) rises; `mpstat -P ALL` shows one core in `%soft`; \
               `grep eth0 /proc/interrupts`.",
-        set: "[irq-affinity.sh](irq-affinity.sh) shows how the queues of a card lie on the cores and how they could; with \
-              `--apply` it sets that. More packets may wait with `net.core.netdev_max_backlog = 4096`.",
+        set: "[irq-affinity.sh](irq-affinity.sh) shows how the queues of a card lie on the cores and how they could, with `--rps` \
+              also how packets could be handed on to more cores than there are queues; with `--apply` it sets that. More packets \
+              may wait with `net.core.netdev_max_backlog = 4096`.",
         why: "a core that cannot keep up drops packets, whatever postern does",
         cost: "An interrupt to another core for each batch of packets. A longer queue adds latency before it drops.",
-        measured: "MEASURED-RPS",
+        measured: "[measure/steering.sh](measure/steering.sh), packets of a veth handed by RPS to a core: to the shard's own 23,800 \
+                   messages/s in place of 34,600 (0.69), CPU time a message 1.45; to the other one no difference (1.01). So steer \
+                   only where the counter rises. Interrupts could not be measured here: a veth has none, and the card is the \
+                   hypervisor's.",
         source: "kernel, Documentation/networking/scaling.rst.",
         counters: &["TcpExtTCPBacklogDrop", "TcpRetransSegs"],
         check: Check::Softnet,
@@ -95,7 +107,8 @@ pub(super) const ROWS: &[Advice] = &[
               is refused tries again.",
         why: "a reload closes no socket",
         cost: "None.",
-        measured: "MEASURED-MIGRATE",
+        measured: "[measure/migrate.sh](measure/migrate.sh), 1000 new clients a second on two shards: over ten reloads no connection failed, \
+                   with 0 as with 1; at a stop 120 were refused with 0 and 115 with 1, and none was handed on.",
         source: "kernel, Documentation/networking/ip-sysctl.rst; src/server/listening.rs.",
         counters: &["TcpExtTCPMigrateReqSuccess", "TcpExtTCPMigrateReqFailure"],
         check: Check::Guide,
@@ -109,7 +122,9 @@ pub(super) const ROWS: &[Advice] = &[
               anybody; `tcp_tw_reuse` and `ip_local_port_range` change nothing about it.",
         why: "an edge opens few connections and is closed to by many",
         cost: "A socket in TIME_WAIT is some 250 bytes for a minute.",
-        measured: "MEASURED-PORTS",
+        measured: "[measure/ports.sh](measure/ports.sh): 6000 connections one after the other from one address with 2000 ports: none failed, \
+                   with `tcp_tw_reuse` 0 as with 1, all of TIME_WAIT on the edge's side and none on the client's. 20,000 messages \
+                   to one hop took 32 ports, with a range of 100 as with one of 28,000, none deferred.",
         source: "RFC 9293 section 3.6; kernel, Documentation/networking/ip-sysctl.rst.",
         counters: &["TcpExtTW", "TcpExtTCPTimeWaitOverflow"],
         check: Check::Guide,
