@@ -59,7 +59,7 @@ fn guide() -> String {
             for (name, said) in [
                 ("See", row.see),
                 ("Set", row.set),
-                ("Why", row.why),
+                ("Why", &sentence(row.why)),
                 ("Cost", row.cost),
                 ("Measured", row.measured),
                 ("Source", row.source),
@@ -69,6 +69,13 @@ fn guide() -> String {
         }
     }
     text + "\n"
+}
+
+/// Half a sentence of the command's output as a whole one.
+fn sentence(half: &str) -> String {
+    let mut letters = half.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
 }
 
 fn wrapped(text: &str, first: &str, next: &str) -> String {
@@ -134,7 +141,10 @@ postern  hard  memlock  {memlock}
         "AmbientCapabilities=CAP_NET_BIND_SERVICE".to_owned(),
         "SystemCallFilter=io_uring_setup io_uring_enter io_uring_register".to_owned(),
     ] {
-        assert!(unit.lines().any(|of_unit| of_unit == line), "postern.service lacks {line}");
+        assert!(
+            unit.lines().any(|of_unit| of_unit == line),
+            "postern.service lacks {line}"
+        );
     }
 }
 
@@ -147,11 +157,22 @@ fn the_seccomp_profile_allows_io_uring_and_refuses_the_rest_by_default() {
         .unwrap()
         .iter()
         .filter(|rule| rule["action"] == "SCMP_ACT_ALLOW" && rule["args"].as_array().is_none_or(Vec::is_empty))
-        .filter(|rule| ["includes", "excludes"].iter().all(|c| rule[c].as_object().is_none_or(|o| o.is_empty())))
+        .filter(|rule| {
+            ["includes", "excludes"]
+                .iter()
+                .all(|c| rule[c].as_object().is_none_or(|o| o.is_empty()))
+        })
         .flat_map(|rule| rule["names"].as_array().unwrap())
         .filter_map(|name| name.as_str())
         .collect();
-    for call in ["io_uring_setup", "io_uring_enter", "io_uring_register", "accept4", "fdatasync", "futex"] {
+    for call in [
+        "io_uring_setup",
+        "io_uring_enter",
+        "io_uring_register",
+        "accept4",
+        "fdatasync",
+        "futex",
+    ] {
         assert!(allowed.contains(&call), "{call}");
     }
     for call in ["mount", "bpf", "kexec_load", "init_module", "ptrace", "unshare"] {
@@ -165,14 +186,19 @@ fn every_measurement_that_a_row_names_is_there_and_every_one_there_is_named() {
     for file in fs::read_dir(tuning("measure")).unwrap().map(Result::unwrap) {
         let name = file.file_name().into_string().unwrap();
         if let Some(script) = name.strip_suffix(".sh").filter(|script| *script != "lib") {
-            assert!(all.contains(&format!("(measure/{script}.sh)")), "no row names measure/{name}");
+            assert!(
+                all.contains(&format!("(measure/{script}.sh)")),
+                "no row names measure/{name}"
+            );
         }
     }
 }
 
 #[test]
 fn every_script_is_one_that_a_shell_can_read_and_that_may_be_run() {
-    let scripts = fs::read_dir(tuning("measure")).unwrap().map(|file| file.unwrap().path());
+    let scripts = fs::read_dir(tuning("measure"))
+        .unwrap()
+        .map(|file| file.unwrap().path());
     let scripts: Vec<_> = scripts
         .filter(|path| path.extension().is_some_and(|ext| ext == "sh"))
         .chain([tuning("irq-affinity.sh")])
@@ -205,7 +231,10 @@ fn the_command_tells_its_verdicts_in_both_forms_and_by_its_exit_status() {
     let changes = findings.iter().filter(|finding| finding["verdict"] == "change").count();
     assert_eq!(code, Some(i32::from(changes > 0)));
     let sync = findings.iter().find(|finding| finding["id"] == "sync").unwrap();
-    assert!(sync["found"].as_str().unwrap().contains("µs half of the time"), "{sync}");
+    assert!(
+        sync["found"].as_str().unwrap().contains("µs half of the time"),
+        "{sync}"
+    );
 
     let (_, text) = run(&["tune"]);
     assert!(text.starts_with("No edge runs with this data_dir"), "{text}");
@@ -227,7 +256,11 @@ impl Drop for Edge {
 #[test]
 fn the_limits_are_those_of_the_edge_that_runs_with_the_same_configuration() {
     let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("p.toml"), "shards = 1\n[[binding]]\naddress = [\"127.0.0.1:0\"]\n").unwrap();
+    fs::write(
+        home.path().join("p.toml"),
+        "shards = 1\n[[binding]]\naddress = [\"127.0.0.1:0\"]\n",
+    )
+    .unwrap();
     let postern = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
         command.args(arguments).current_dir(home.path());
@@ -243,8 +276,14 @@ fn the_limits_are_those_of_the_edge_that_runs_with_the_same_configuration() {
     }
     let output = postern(&["tune", "--config", "p.toml"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with(&format!("The edge runs as process {};", edge.0.id())), "{text}");
-    assert!(text.contains(&format!("of the edge (process {})", edge.0.id())), "{text}");
+    assert!(
+        text.starts_with(&format!("The edge runs as process {};", edge.0.id())),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("of the edge (process {})", edge.0.id())),
+        "{text}"
+    );
 }
 
 #[test]

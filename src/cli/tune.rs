@@ -53,7 +53,10 @@ pub(super) fn run(config: &Config, json: bool) -> ExitCode {
 }
 
 fn changes(findings: &[Finding]) -> usize {
-    findings.iter().filter(|f| matches!(f.verdict, Verdict::Change { .. })).count()
+    findings
+        .iter()
+        .filter(|f| matches!(f.verdict, Verdict::Change { .. }))
+        .count()
 }
 
 /// The process that listens on the operator's socket: the edge with this `data_dir`.
@@ -224,7 +227,10 @@ mod tests {
     fn on_a_terminal_there_is_colour_and_nothing_of_the_host_moves_the_cursor() {
         let bad = finding(Verdict::Unread("a \x1b[2J name".into()));
         let text = as_text(&[change(), bad], Whose::Shell, &needs(), Paint(true));
-        assert!(text.contains("\x1b[31mCHANGE") && text.contains("a ?[2J name"), "{text:?}");
+        assert!(
+            text.contains("\x1b[31mCHANGE") && text.contains("a ?[2J name"),
+            "{text:?}"
+        );
     }
 
     #[test]

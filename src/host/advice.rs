@@ -161,7 +161,15 @@ mod tests {
         let mut names = BTreeSet::new();
         for row in rows() {
             assert!(names.insert(row.id), "{} stands twice", row.id);
-            for text in [row.symptom, row.see, row.set, row.why, row.cost, row.measured, row.source] {
+            for text in [
+                row.symptom,
+                row.see,
+                row.set,
+                row.why,
+                row.cost,
+                row.measured,
+                row.source,
+            ] {
                 assert!(!text.is_empty() && !text.ends_with(' '), "{}: {text:?}", row.id);
             }
             let measured = row.measured.contains("measure/") || row.measured.contains("ould not be measured here");

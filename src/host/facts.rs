@@ -77,8 +77,8 @@ pub struct Facts {
     pub time_wait: Found<u64>,
     /// Pages of memory that TCP holds now.
     pub socket_pages: Found<u64>,
-    /// Packets dropped because a core could not keep up, since it booted.
-    pub softnet_drops: Found<u64>,
+    /// Packets that the cores took, and those that found the queue of their core full, since it booted.
+    pub softnet: Found<(u64, u64)>,
     /// Connections that are tracked, and how many may be.
     pub tracked: Found<(u64, u64)>,
     /// Cores that this program may run on.

@@ -13,6 +13,8 @@ use verdict::{as_advised, change, note};
 
 /// Drain time that the shipped unit leaves: `TimeoutStopSec` less what postern takes for last replies.
 const DRAIN_OF_THE_UNIT_S: u64 = 40;
+/// Packets among which one may be dropped: fewer, and connections feel it.
+const PACKETS_PER_DROP: u64 = 100_000;
 /// Half of the syncs should take at most so long, in microseconds: beyond it a disk turns or a network is in between.
 const SYNC_P50_MOST_US: u128 = 5_000;
 /// One in a hundred may take so long.
@@ -167,7 +169,10 @@ fn locked_memory(facts: &Facts, needs: &Needs) -> Found<Verdict> {
     Ok(change(
         found,
         format!("at least {} KiB for {} shards", wanted >> 10, needs.shards),
-        format!("LimitMEMLOCK={LOCKED_MEMORY} in the unit; in a shell: ulimit -l {}", LOCKED_MEMORY >> 10),
+        format!(
+            "LimitMEMLOCK={LOCKED_MEMORY} in the unit; in a shell: ulimit -l {}",
+            LOCKED_MEMORY >> 10
+        ),
     ))
 }
 
@@ -196,19 +201,27 @@ fn conntrack(facts: &Facts, needs: &Needs) -> Found<Verdict> {
     Ok(change(
         found,
         format!("room for at least {wanted}, or port 25 not tracked"),
-        format!("sysctl -w net.netfilter.nf_conntrack_max={}", wanted.max(most.saturating_mul(2))),
+        format!(
+            "sysctl -w net.netfilter.nf_conntrack_max={}",
+            wanted.max(most.saturating_mul(2))
+        ),
     ))
 }
 
 fn softnet(facts: &Facts) -> Found<Verdict> {
-    match facts.softnet_drops.clone()? {
-        0 => Ok(as_advised("no packet found the queue of its core full")),
-        drops => Ok(change(
-            format!("{drops} packets found the queue of their core full since it booted"),
-            "0",
-            "tuning/irq-affinity.sh eth0; sysctl -w net.core.netdev_max_backlog=4096",
-        )),
+    let (packets, drops) = facts.softnet.clone()?;
+    let found = format!("of {packets} packets since it booted, {drops} found the queue of their core full");
+    if drops == 0 {
+        return Ok(as_advised(found));
     }
+    if drops < packets / PACKETS_PER_DROP {
+        return Ok(note(found, "few; look again when mail is slow"));
+    }
+    Ok(change(
+        found,
+        format!("fewer than one in {PACKETS_PER_DROP}"),
+        "tuning/irq-affinity.sh eth0; sysctl -w net.core.netdev_max_backlog=4096",
+    ))
 }
 
 fn socket_memory(facts: &Facts) -> Found<Verdict> {
@@ -216,7 +229,10 @@ fn socket_memory(facts: &Facts) -> Found<Verdict> {
     let text = setting("net.ipv4.tcp_mem", facts)?;
     let pressure = text.split(' ').nth(1).and_then(|word| word.parse().ok());
     let pressure: u64 = pressure.ok_or_else(|| Missing::Unreadable(format!("net.ipv4.tcp_mem is {text:?}")))?;
-    let waits = facts.time_wait.as_ref().map_or(String::new(), |n| format!("; {n} sockets in TIME_WAIT"));
+    let waits = facts
+        .time_wait
+        .as_ref()
+        .map_or(String::new(), |n| format!("; {n} sockets in TIME_WAIT"));
     let found = format!("sockets hold {pages} pages; the kernel saves from {pressure} on{waits}");
     if pages < pressure / 4 * 3 {
         return Ok(as_advised(found));
@@ -256,7 +272,10 @@ fn quota(facts: &Facts, needs: &Needs) -> Found<Verdict> {
     Ok(change(
         found,
         format!("at most {fit}"),
-        format!("shards = {fit} in the configuration, or a larger quota (docker run --cpus {})", needs.shards),
+        format!(
+            "shards = {fit} in the configuration, or a larger quota (docker run --cpus {})",
+            needs.shards
+        ),
     ))
 }
 
@@ -299,7 +318,11 @@ fn file_system(found: &FileSystem) -> Verdict {
         .find(|option| ["nobarrier", "barrier=0"].contains(&option.as_str()));
     if let Some(option) = unsafe_option {
         let mend = format!("mount -o remount,barrier=1 {}", found.mount);
-        return change(format!("{text}, mounted with {option}"), "barriers, or mail is lost with the power", mend);
+        return change(
+            format!("{text}, mounted with {option}"),
+            "barriers, or mail is lost with the power",
+            mend,
+        );
     }
     match found.kind.as_str() {
         "tmpfs" | "ramfs" => change(
@@ -311,7 +334,9 @@ fn file_system(found: &FileSystem) -> Verdict {
             text,
             "in a container: what is not delivered goes with the container, unless data_dir is a volume of its own",
         ),
-        "nfs" | "nfs4" | "cifs" | "9p" | "fuse" => note(text, "a sync is as good and as fast as the server at the other end"),
+        "nfs" | "nfs4" | "cifs" | "9p" | "fuse" => {
+            note(text, "a sync is as good and as fast as the server at the other end")
+        }
         _ => as_advised(text),
     }
 }
@@ -327,7 +352,11 @@ fn sync(facts: &Facts) -> Found<Verdict> {
     );
     if p50 > SYNC_P50_MOST_US || p99 > SYNC_P99_MOST_US {
         let wanted = format!("{} and {} ms", SYNC_P50_MOST_US / 1000, SYNC_P99_MOST_US / 1000);
-        return Ok(change(found, wanted, "data_dir on a device whose cache survives a power cut"));
+        return Ok(change(
+            found,
+            wanted,
+            "data_dir on a device whose cache survives a power cut",
+        ));
     }
     if p50 < SYNC_HONEST_US {
         return Ok(note(
@@ -343,9 +372,15 @@ fn preemption(facts: &Facts) -> Found<Verdict> {
     let word = version.split(' ').find(|word| word.starts_with("PREEMPT"));
     let found = format!("the kernel's preemption is {}", word.unwrap_or("none"));
     Ok(match word {
-        Some("PREEMPT_DYNAMIC") => note(found, "which one holds: cat /sys/kernel/debug/sched/preempt (none: leave a core free)"),
+        Some("PREEMPT_DYNAMIC") => note(
+            found,
+            "which one holds: cat /sys/kernel/debug/sched/preempt (none: leave a core free)",
+        ),
         Some(_) => as_advised(found),
-        None => note(found, "a sync may wait for a tick when all cores are busy: leave a core free"),
+        None => note(
+            found,
+            "a sync may wait for a tick when all cores are busy: leave a core free",
+        ),
     })
 }
 
@@ -357,7 +392,10 @@ fn drain(needs: &Needs) -> Verdict {
     }
     note(
         found,
-        format!("the unit has to wait longer than that: TimeoutStopSec={}s", seconds + 15),
+        format!(
+            "the unit has to wait longer than that: TimeoutStopSec={}s",
+            seconds + 15
+        ),
     )
 }
 

@@ -92,7 +92,7 @@ impl Host {
             waiting: self.waiting(&needs.ports),
             time_wait: socket("tw"),
             socket_pages: socket("mem"),
-            softnet_drops: self.softnet_drops(),
+            softnet: self.softnet(),
             tracked: self.tracked(),
             cores: tried.cores,
             quota: self.quota(),
@@ -192,11 +192,14 @@ impl Host {
         Ok(all)
     }
 
-    /// The second column counts packets that found the queue of their core full.
-    fn softnet_drops(&self) -> Found<u64> {
+    /// A line for each core: the first column counts packets, the second those that found the core's queue full.
+    fn softnet(&self) -> Found<(u64, u64)> {
         let text = self.of_process("net/softnet_stat")?;
-        let dropped = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
-        Ok(text.lines().filter_map(dropped).sum())
+        let sum = |column: usize| {
+            let number = |line: &str| u64::from_str_radix(line.split_whitespace().nth(column)?, 16).ok();
+            text.lines().filter_map(number).sum()
+        };
+        Ok((sum(0), sum(1)))
     }
 
     fn tracked(&self) -> Found<(u64, u64)> {
@@ -319,8 +322,12 @@ fn mount(line: &str) -> Option<(&str, FileSystem)> {
 /// The rest of the line that begins so.
 fn field(text: &str, name: &str) -> Found<String> {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.map(|rest| rest.trim().to_owned())
-        .ok_or_else(|| Missing::Absent(format!("this kernel does not say {}", name.trim_end_matches([':', ' ']))))
+    line.map(|rest| rest.trim().to_owned()).ok_or_else(|| {
+        Missing::Absent(format!(
+            "this kernel does not say {}",
+            name.trim_end_matches([':', ' '])
+        ))
+    })
 }
 
 /// A limit of /proc/PID/limits. postern lifts that of open files to the hard one when it starts, and no other.

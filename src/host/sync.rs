@@ -13,7 +13,7 @@ use super::facts::{Found, Missing, Syncs};
 
 /// Octets of one write: a page, as the smallest message of the spool.
 const WRITE: usize = 4096;
-/// The file has its blocks before anything is timed, as a segment of the spool has.
+/// Writes before anything is timed.
 const WARM_UP: usize = 3;
 
 /// Writes and syncs `count` times in the directory.
@@ -24,7 +24,7 @@ pub fn measure(directory: &Path, count: usize) -> Found<Syncs> {
             directory.display()
         ))
     };
-    let probe = Probe::make(directory).map_err(unusable)?;
+    let probe = Probe::make(directory, WARM_UP + count).map_err(unusable)?;
     let mut times = Vec::with_capacity(count);
     for turn in 0..WARM_UP + count {
         let begun = Instant::now();
@@ -34,7 +34,11 @@ pub fn measure(directory: &Path, count: usize) -> Found<Syncs> {
         }
     }
     times.sort_unstable();
-    let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1))).copied();
+    let at = |share: usize| {
+        times
+            .get((times.len() * share / 100).min(times.len().saturating_sub(1)))
+            .copied()
+    };
     match (at(50), at(99)) {
         (Some(p50), Some(p99)) => Ok(Syncs { p50, p99, count }),
         _ => Err(Missing::Absent("nothing was to be measured".into())),
@@ -48,14 +52,20 @@ struct Probe {
 }
 
 impl Probe {
-    fn make(directory: &Path) -> io::Result<Probe> {
+    /// Its blocks are written before anything is timed, as those of a segment of the spool are.
+    fn make(directory: &Path, writes: usize) -> io::Result<Probe> {
         let path = directory.join(format!(".postern-tune-{}", std::process::id()));
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&path)?;
-        Ok(Probe { file, path })
+        let probe = Probe { file, path };
+        for turn in 0..writes {
+            probe.file.write_all_at(&[0; WRITE], (turn * WRITE) as u64)?;
+        }
+        probe.file.sync_all()?;
+        Ok(probe)
     }
 
     fn write(&self, turn: usize) -> io::Result<()> {

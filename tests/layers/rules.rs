@@ -56,7 +56,15 @@ const KEPT: &[(&str, &str)] = &[
 const UNSAFE: &str = "shard/listener.rs";
 const TABLE: &str = "smtp/oxsmtp.rs";
 /// Where a clock may be read: the shards in one file, other threads in their own modules.
-const CLOCKS: &[&str] = &["shard/clock.rs", "control/", "server/", "log.rs", "log/", "maildir/", "host/sync.rs"];
+const CLOCKS: &[&str] = &[
+    "shard/clock.rs",
+    "control/",
+    "server/",
+    "log.rs",
+    "log/",
+    "maildir/",
+    "host/sync.rs",
+];
 const CLOCK_READS: &[&str] = &[
     "Instant::now",
     "SystemTime::now",

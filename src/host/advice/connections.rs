@@ -32,7 +32,11 @@ pub(super) const ROWS: &[Advice] = &[
                    of 800 messages came in, with `tcp_max_syn_backlog` at 128 as at 4096; with cookies all 800, the slowest \
                    hundredth greeted within 0.5 ms (128) and 0.8 ms (4096).",
         source: "kernel, Documentation/networking/ip-sysctl.rst; net/ipv4/tcp_input.c, tcp_conn_request.",
-        counters: &["TcpExtTCPReqQFullDoCookies", "TcpExtTCPReqQFullDrop", "TcpExtSyncookiesSent"],
+        counters: &[
+            "TcpExtTCPReqQFullDoCookies",
+            "TcpExtTCPReqQFullDrop",
+            "TcpExtSyncookiesSent",
+        ],
         check: Check::Sysctl("net.ipv4.tcp_syncookies", Wanted::AtLeast(1)),
     },
     Advice {
@@ -92,8 +96,8 @@ pub(super) const ROWS: &[Advice] = &[
         cost: "An interrupt to another core for each batch of packets. A longer queue adds latency before it drops.",
         measured: "[measure/steering.sh](measure/steering.sh), packets of a veth handed by RPS to a core: to the shard's own 23,800 \
                    messages/s in place of 34,600 (0.69), CPU time a message 1.45; to the other one no difference (1.01). So steer \
-                   only where the counter rises. Interrupts could not be measured here: a veth has none, and the card is the \
-                   hypervisor's.",
+                   only where the counter rises. Interrupts and `netdev_max_backlog` could not be measured here: a veth has no \
+                   interrupts, the card is the hypervisor's, and no mail of these runs filled that queue.",
         source: "kernel, Documentation/networking/scaling.rst.",
         counters: &["TcpExtTCPBacklogDrop", "TcpRetransSegs"],
         check: Check::Softnet,

@@ -48,14 +48,14 @@ pub(super) const ROWS: &[Advice] = &[
         id: "writeback",
         symptom: "Syncs take long whenever another program writes much to the same disk.",
         see: "`grep -E 'Dirty|Writeback' /proc/meminfo` is large; `iostat -x` shows the device full.",
-        set: "`data_dir` on a device that no heavy writer shares. Leave `vm.dirty_bytes` and `vm.dirty_ratio` as they are: the spool writes \
-              past the page cache (O_DIRECT), so they do not hold for it.",
+        set: "`data_dir` on a device that no heavy writer shares. Leave `vm.dirty_bytes` and `vm.dirty_ratio` as they are: beyond \
+              them the kernel makes whoever writes wait for the disk, the spool as well.",
         why: "what others have written and not synced is in the way of a sync",
         cost: "A device.",
         measured: "[measure/spool.sh](measure/spool.sh), beside a program that writes 256 MB over and over and never syncs: with the kernel's \
                    default 4800 messages/s (4400 to 5100), final reply p99 53 ms (50 to 87); with `vm.dirty_bytes` of 256 MiB and a \
-                   background of 64 MiB 84 (80 to 89) and 1 s, since what the other program would only have written over now goes \
-                   to the disk each time.",
+                   background of 64 MiB 84 (80 to 89) and 1 s, since now what the other program only writes over goes to the disk \
+                   each time, and all writers wait for it.",
         source: "kernel, Documentation/admin-guide/sysctl/vm.rst.",
         counters: &[],
         check: Check::Guide,

@@ -10,7 +10,10 @@ use crate::host::proc::{Host, Tried};
 
 /// A host on which everything is as advised, as files.
 const GOOD: &[(&str, &str)] = &[
-    ("proc/self/status", "Name:\tsh\nGroups:\t5 77 \nCapEff:\t0000000000000000\nSeccomp:\t0\n"),
+    (
+        "proc/self/status",
+        "Name:\tsh\nGroups:\t5 77 \nCapEff:\t0000000000000000\nSeccomp:\t0\n",
+    ),
     (
         "proc/self/limits",
         "Limit                     Soft Limit           Hard Limit           Units     \n\
@@ -20,14 +23,23 @@ const GOOD: &[(&str, &str)] = &[
     ("proc/self/environ", "HOME=/root\0MIMALLOC_ALLOW_THP=0\0"),
     ("proc/self/cgroup", "0::/system.slice/postern.service\n"),
     ("sys/fs/cgroup/system.slice/postern.service/cpu.max", "max 100000\n"),
-    ("sys/fs/cgroup/system.slice/postern.service/cpu.stat", "usage_usec 5\nnr_throttled 3\n"),
+    (
+        "sys/fs/cgroup/system.slice/postern.service/cpu.stat",
+        "usage_usec 5\nnr_throttled 3\n",
+    ),
     (
         "proc/self/net/netstat",
         "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 2 3\nIpExt: InOctets\nIpExt: 5\n",
     ),
     ("proc/self/net/snmp", "Tcp: RtoAlgorithm RetransSegs\nTcp: 1 9\n"),
-    ("proc/self/net/sockstat", "sockets: used 9\nTCP: inuse 5 orphan 0 tw 4 alloc 9 mem 2\n"),
-    ("proc/self/net/softnet_stat", "0000000a 00000000 00000000\n0000000b 00000000 00000000\n"),
+    (
+        "proc/self/net/sockstat",
+        "sockets: used 9\nTCP: inuse 5 orphan 0 tw 4 alloc 9 mem 2\n",
+    ),
+    (
+        "proc/self/net/softnet_stat",
+        "0000000a 00000000 00000000\n0000000b 00000000 00000000\n",
+    ),
     (
         "proc/self/net/tcp",
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
@@ -53,7 +65,10 @@ const GOOD: &[(&str, &str)] = &[
     ("proc/sys/net/ipv4/tcp_wmem", "4096\t16384\t4194304\n"),
     ("proc/sys/net/ipv4/tcp_mem", "100\t200\t300\n"),
     ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
-    ("sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n"),
+    (
+        "sys/devices/system/clocksource/clocksource0/current_clocksource",
+        "tsc\n",
+    ),
 ];
 
 fn needs() -> Needs {
@@ -133,33 +148,93 @@ fn a_host_that_is_as_advised_or_better_has_nothing_to_change_or_to_know() {
 #[test]
 fn each_fault_planted_in_a_host_is_found_with_a_command_that_mends_it() {
     for (path, text, id, command) in [
-        ("proc/sys/net/core/somaxconn", "128\n", "listen-queue", "sysctl -w 'net.core.somaxconn=4096'"),
-        ("proc/sys/net/ipv4/tcp_syncookies", "0\n", "syn-cookies", "tcp_syncookies=1"),
-        ("proc/sys/net/ipv4/tcp_abort_on_overflow", "1\n", "abort-on-overflow", "tcp_abort_on_overflow=0"),
+        (
+            "proc/sys/net/core/somaxconn",
+            "128\n",
+            "listen-queue",
+            "sysctl -w 'net.core.somaxconn=4096'",
+        ),
+        (
+            "proc/sys/net/ipv4/tcp_syncookies",
+            "0\n",
+            "syn-cookies",
+            "tcp_syncookies=1",
+        ),
+        (
+            "proc/sys/net/ipv4/tcp_abort_on_overflow",
+            "1\n",
+            "abort-on-overflow",
+            "tcp_abort_on_overflow=0",
+        ),
         (
             "proc/sys/net/ipv4/tcp_rmem",
             "4096 87380 131072\n",
             "receive-window",
             "net.ipv4.tcp_rmem=4096 87380 6291456",
         ),
-        ("proc/sys/net/ipv4/tcp_wmem", "4096 16384 65536\n", "send-buffer", "net.ipv4.tcp_wmem=4096 16384 4194304"),
+        (
+            "proc/sys/net/ipv4/tcp_wmem",
+            "4096 16384 65536\n",
+            "send-buffer",
+            "net.ipv4.tcp_wmem=4096 16384 4194304",
+        ),
         ("proc/sys/fs/nr_open", "1024\n", "nr-open", "fs.nr_open=131072"),
-        ("proc/sys/kernel/io_uring_disabled", "2\n", "io-uring", "io_uring_disabled=0"),
+        (
+            "proc/sys/kernel/io_uring_disabled",
+            "2\n",
+            "io-uring",
+            "io_uring_disabled=0",
+        ),
         ("proc/sys/kernel/io_uring_disabled", "1\n", "io-uring", "io_uring_group"),
-        ("proc/self/limits", "Max open files 64 4096 files\nMax locked memory 99999999 9 b\n", "open-files", "LimitNOFILE=131072"),
-        ("proc/self/limits", "Max open files 1 unlimited files\nMax locked memory 65536 65536 bytes\n", "locked-memory", "LimitMEMLOCK"),
-        ("proc/self/net/softnet_stat", "0a 00000000\n0b 0000001f\n", "softnet", "irq-affinity.sh"),
-        ("proc/self/net/sockstat", "TCP: inuse 5 orphan 0 tw 4 alloc 9 mem 190\n", "socket-memory", "tcp_mem=200 400 600"),
+        (
+            "proc/self/limits",
+            "Max open files 64 4096 files\nMax locked memory 99999999 9 b\n",
+            "open-files",
+            "LimitNOFILE=131072",
+        ),
+        (
+            "proc/self/limits",
+            "Max open files 1 unlimited files\nMax locked memory 65536 65536 bytes\n",
+            "locked-memory",
+            "LimitMEMLOCK",
+        ),
+        (
+            "proc/self/net/softnet_stat",
+            "0a 00000000\n0b 0000001f\n",
+            "softnet",
+            "irq-affinity.sh",
+        ),
+        (
+            "proc/self/net/sockstat",
+            "TCP: inuse 5 orphan 0 tw 4 alloc 9 mem 190\n",
+            "socket-memory",
+            "tcp_mem=200 400 600",
+        ),
         ("proc/self/environ", "HOME=/\0", "huge-pages", "MIMALLOC_ALLOW_THP=0"),
-        ("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n", "clock-source", "available_clocksource"),
-        ("sys/fs/cgroup/system.slice/cpu.max", "150000 100000\n", "quota", "shards = 1"),
+        (
+            "sys/devices/system/clocksource/clocksource0/current_clocksource",
+            "hpet\n",
+            "clock-source",
+            "available_clocksource",
+        ),
+        (
+            "sys/fs/cgroup/system.slice/cpu.max",
+            "150000 100000\n",
+            "quota",
+            "shards = 1",
+        ),
         (
             "proc/self/mountinfo",
             "22 1 8:1 / / rw - ext4 /dev/sda1 rw,nobarrier\n",
             "file-system",
             "barrier=1 /",
         ),
-        ("proc/self/mountinfo", "22 1 0:5 / / rw - tmpfs tmpfs rw\n", "file-system", "data_dir"),
+        (
+            "proc/self/mountinfo",
+            "22 1 0:5 / / rw - tmpfs tmpfs rw\n",
+            "file-system",
+            "data_dir",
+        ),
     ] {
         let findings = judged(&[(path, text)]);
         assert_eq!(changes(&findings), [id], "{path}: {text}");
@@ -185,14 +260,26 @@ fn a_full_table_of_tracked_connections_is_found_and_one_that_nobody_fills_is_not
 }
 
 #[test]
+fn a_packet_dropped_long_ago_is_no_reason_to_change_anything() {
+    let findings = judged(&[("proc/self/net/softnet_stat", "00ffffff 00000001\n")]);
+    assert_eq!(of(&findings, "softnet").verdict.name(), "note");
+}
+
+#[test]
 fn whoever_is_exempt_has_nothing_to_change() {
     let group = ("proc/sys/kernel/io_uring_group", "77\n");
-    assert_eq!(changes(&judged(&[("proc/sys/kernel/io_uring_disabled", "1\n"), group])), [""; 0]);
+    assert_eq!(
+        changes(&judged(&[("proc/sys/kernel/io_uring_disabled", "1\n"), group])),
+        [""; 0]
+    );
     let root = "Groups:\t\nCapEff:\t000001ffffffffff\nSeccomp:\t0\n";
     let findings = judged(&[
         ("proc/self/status", root),
         ("proc/sys/kernel/io_uring_disabled", "1\n"),
-        ("proc/self/limits", "Max open files 1 unlimited files\nMax locked memory 0 0 bytes\n"),
+        (
+            "proc/self/limits",
+            "Max open files 1 unlimited files\nMax locked memory 0 0 bytes\n",
+        ),
     ]);
     assert_eq!(changes(&findings), [""; 0]);
 }
@@ -220,7 +307,9 @@ fn more_shards_than_cores_and_a_long_drain_are_seen_in_the_configuration() {
     needs.shards = 2;
     needs.drain = Duration::from_secs(120);
     let findings = judged_with(&[], Whose::Shell, &needs, tried());
-    assert!(matches!(&of(&findings, "drain").verdict, Verdict::Note { mind, .. } if mind.contains("TimeoutStopSec=135s")));
+    assert!(
+        matches!(&of(&findings, "drain").verdict, Verdict::Note { mind, .. } if mind.contains("TimeoutStopSec=135s"))
+    );
 }
 
 #[test]
@@ -230,11 +319,13 @@ fn a_ring_that_cannot_be_made_under_a_filter_names_the_profile() {
         ..tried()
     };
     let filtered = ("proc/self/status", "Groups:\t\nCapEff:\t0\nSeccomp:\t2\n");
-    let command = |changed: &[(&str, &str)]| match &of(&judged_with(changed, Whose::Shell, &needs(), refused()), "seccomp").verdict
-    {
-        Verdict::Change { command, .. } => command.clone(),
-        other => panic!("{other:?}"),
-    };
+    let command =
+        |changed: &[(&str, &str)]| match &of(&judged_with(changed, Whose::Shell, &needs(), refused()), "seccomp")
+            .verdict
+        {
+            Verdict::Change { command, .. } => command.clone(),
+            other => panic!("{other:?}"),
+        };
     assert!(command(&[filtered]).contains("seccomp-docker.json"));
     assert!(command(&[]).contains("uname -r"));
 }
@@ -245,7 +336,11 @@ fn the_counters_of_a_row_are_shown_as_they_are_and_only_our_ports_are_looked_at(
     let counters = &of(&findings, "listen-queue").counters;
     assert_eq!(
         *counters,
-        [("TcpExtListenOverflows", 2), ("TcpExtListenDrops", 3), ("waiting now", 5)]
+        [
+            ("TcpExtListenOverflows", 2),
+            ("TcpExtListenDrops", 3),
+            ("waiting now", 5)
+        ]
     );
     assert_eq!(of(&findings, "softnet").counters, [("TcpRetransSegs", 9)]);
 }
