@@ -17,7 +17,7 @@ run() {
     local before=$(counter TcpExtListenOverflows)
     kill -STOP "$EDGE"
     (waiting; sleep 0.3; kill -CONT "$EDGE") &
-    LOAD_THREADS=16 load --connections 2000 --messages 2000 --per-connection 1 --sources 127.0.0.2-127.0.0.20
+    LOAD_THREADS=16 load --connections 2000 --messages 2000 --per-connection 1 --timeout 10s --sources 127.0.0.2-127.0.0.20
     echo "greeting_p50_ms=$(ms greeting_us/p50) greeting_p99_ms=$(ms greeting_us/p99) greeting_max_ms=$(ms greeting_us/max)" \
         "overflows=$(($(counter TcpExtListenOverflows) - before)) failures=$(figure failures_in_whole_run)"
     stop

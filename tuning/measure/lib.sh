@@ -11,7 +11,6 @@ ROOT=$(cd "$HERE/../.." && pwd)
 POSTERN=${POSTERN:-$ROOT/target/dist/postern}
 LOADGEN=${LOADGEN:-$ROOT/target/release/loadgen}
 ROUNDS=${ROUNDS:-3}
-WORK=$(mktemp -d "${WORK_IN:-/var/tmp}/postern-measure.XXXXXX")
 NS=postern-$$
 EDGE=
 SINK=
@@ -21,6 +20,7 @@ for program in "$POSTERN" "$LOADGEN"; do
     [ -x "$program" ] || { echo "no $program: build it, or name it with POSTERN= and LOADGEN=" >&2; exit 1; }
 done
 [ "$(id -u)" = 0 ] || { echo "namespaces want root" >&2; exit 1; }
+WORK=$(mktemp -d "${WORK_IN:-/var/tmp}/postern-measure.XXXXXX")
 
 finish() {
     stop
@@ -29,7 +29,7 @@ finish() {
     fi
     # Last done, first undone.
     for ((at = ${#UNDO[@]} - 1; at >= 0; at--)); do eval "${UNDO[at]}" 2>/dev/null || true; done
-    ip netns list | grep -o "^$NS[a-z-]*" | while read -r name; do ip netns del "$name"; done 2>/dev/null
+    ip netns list | grep -o "^$NS[a-z-]*" | while read -r name; do ip netns del "$name"; done 2>/dev/null || true
     rm -rf "$WORK"
 }
 trap finish EXIT
@@ -41,6 +41,7 @@ namespace() {
     ip -n "$NS${1:-}" link set lo up
 }
 
+# Runs to its end in the namespace. (What is put into the background is called without it, so that $! is the program itself.)
 inside() { ip netns exec "$NS" "$@"; }
 
 # A sysctl of the namespace.
@@ -142,6 +143,20 @@ counter() { inside nstat -asz "$1" 2>/dev/null | awk -v name="$1" '$1 == name { 
 
 # CPU seconds of a process so far.
 cpu() { awk '{ print ($14 + $15) / 100 }' "/proc/$1/stat"; }
+
+# Relays MESSAGES (8000) durable first, with SHARDS (1), to a sink on core 1.
+relay() {
+    hop_port
+    ip netns exec "$NS" taskset -c 1 "$LOADGEN" sink 127.0.0.1:$HOP > "$WORK/sink" 2>&1 &
+    SINK=$!
+    sleep 0.3
+    configure smtp://127.0.0.1:$HOP 0s "${SHARDS:-1}"
+    start
+    load --connections 50 --messages "${MESSAGES:-8000}" --sources 127.0.0.2-127.0.0.20
+    echo "a_second=$(figure messages_per_second) final_reply_p50_ms=$(ms final_reply_us/p50) final_reply_p99_ms=$(ms final_reply_us/p99)" \
+        "messages=$(figure messages)"
+    stop
+}
 
 # Variants in turns: each argument is a function that prints key=value words. Prints every round, then medians and ratios.
 turns() {

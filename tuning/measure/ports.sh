@@ -17,7 +17,7 @@ inbound() {
 outbound() {
     hop_port
     set_here "net.ipv4.ip_local_port_range=$1"
-    inside "$LOADGEN" sink 127.0.0.1:$HOP > "$WORK/sink" 2>&1 &
+    ip netns exec "$NS" "$LOADGEN" sink 127.0.0.1:$HOP > "$WORK/sink" 2>&1 &
     SINK=$!
     sleep 0.3
     configure smtp://127.0.0.1:$HOP

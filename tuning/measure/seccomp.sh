@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 namespace
 hop_port
-inside "$LOADGEN" sink "127.0.0.1:$HOP" > "$WORK/sink" 2>&1 &
+ip netns exec "$NS" "$LOADGEN" sink "127.0.0.1:$HOP" > "$WORK/sink" 2>&1 &
 SINK=$!
 for hop in "smtp://127.0.0.1:$HOP" "maildir:$WORK/mail"; do
     configure "$hop" 0s 2

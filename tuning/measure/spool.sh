@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The spool's device: durable-first mail (acknowledgement_delay = 0s) on an ext4 with one mount option or another, beside a writer
-# that never syncs, and on a core that the shard shares. The file systems are in a file below WORK_IN (/var/tmp), on a loop device.
+# The spool's device: durable-first mail (acknowledgement_delay = 0s) on an ext4 with one mount option or another, and beside a
+# writer that never syncs. The file systems are in a file below WORK_IN (/var/tmp), on a loop device.
 . "$(dirname "$0")/lib.sh"
 namespace
 truncate -s 3G "$WORK/image"
@@ -12,18 +12,6 @@ mounted() {
     DATA_DIR=$WORK/mount/var
 }
 UNDO+=("umount $WORK/mount")
-relay() {
-    hop_port
-    inside taskset -c 1 "$LOADGEN" sink 127.0.0.1:$HOP > "$WORK/sink" 2>&1 &
-    SINK=$!
-    sleep 0.3
-    configure smtp://127.0.0.1:$HOP 0s "${SHARDS:-1}"
-    start
-    load --connections 50 --messages "${MESSAGES:-8000}" --sources 127.0.0.2-127.0.0.20
-    echo "a_second=$(figure messages_per_second) final_reply_p50_ms=$(ms final_reply_us/p50) final_reply_p99_ms=$(ms final_reply_us/p99)" \
-        "messages=$(figure messages)"
-    stop
-}
 on() {
     mounted "$1"
     relay
@@ -60,10 +48,3 @@ beside() {
 dirty_ratio_20() { beside ratio 10 20; }
 dirty_256MiB() { beside bytes 67108864 268435456; }
 turns dirty_ratio_20 dirty_256MiB
-
-# A core of the shard's own, or one that it shares with the kernel's workers and the client.
-DATA_DIR=$WORK/var
-shared() { CORES=$1 LOAD_CORE=$2 relay; }
-one_core() { shared 0 0; }
-two_cores() { shared 0 0-1; }
-turns two_cores one_core

@@ -69,7 +69,7 @@ pub(super) const ROWS: &[Advice] = &[
               kernel's command line, or a kernel with 1000 Hz.",
         why: "a thread of the kernel that is woken waits for a tick",
         cost: "A core; some throughput for switching more often.",
-        measured: "[measure/spool.sh](measure/spool.sh), durable first: 7700 messages/s where the client may also run on a second core, 6500 \
+        measured: "[measure/spare_core.sh](measure/spare_core.sh), durable first: 7700 messages/s where the client may also run on a second core, 6500 \
                    (0.85) where all but the next hop share one with the shard and the kernel's threads; final reply p99 36 and \
                    35 ms. Preemption and Hz could not be measured here: the guest may not touch sched/preempt, and has one \
                    kernel.",
