@@ -5,6 +5,7 @@
 
 mod passwd;
 mod queue;
+mod tune;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,13 @@ enum Command {
         #[arg(long, value_name = "SCHEME", default_value = "ARGON2ID", value_parser = scheme)]
         scheme: Scheme,
     },
+    /// Compare this host with what tuning/ recommends: what to change, why, and the command
+    #[command(after_help = tune::HELP)]
+    Tune {
+        /// One object of JSON for each piece of advice, a line each
+        #[arg(long)]
+        json: bool,
+    },
     /// Look at the queue of the running edge, and work on it
     #[command(after_help = queue::HELP)]
     Queue {
@@ -66,7 +74,8 @@ Try next:
   postern check > postern.toml         write that default down, to change it
   postern check --config postern.toml  is it valid, and what does it mean?
   postern --config postern.toml        run on it; SIGHUP reads it again, SIGTERM ends
-  postern queue list                   what waits for delivery";
+  postern queue list                   what waits for delivery
+  postern tune                         is this host set up for it?";
 
 const CHECK: &str = "\
 Exit status: 0 valid, 2 invalid. Mistakes and warnings go to stderr, the effective configuration to stdout.
@@ -86,6 +95,13 @@ pub fn run() -> ExitCode {
         Command::Serve => serve(config),
         Command::Check => check(config.as_deref()),
         Command::Passwd { user, scheme } => passwd::passwd(&user, scheme),
+        Command::Tune { json } => match load(config.as_deref()) {
+            Ok(config) => tune::run(&config, json),
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(INVALID)
+            }
+        },
         Command::Queue { command } => match load(config.as_deref()) {
             Ok(config) => queue::run(&command, &config.data_dir),
             Err(error) => {
@@ -168,6 +184,8 @@ mod tests {
         assert!(Line::try_parse_from(["postern"]).unwrap().command.is_none());
         assert!(Line::try_parse_from(["postern", "check", "--config"]).is_err());
         assert!(Line::try_parse_from(["postern", "start"]).is_err());
+        assert!(Line::try_parse_from(["postern", "tune", "--config", "f", "--json"]).is_ok());
+        assert!(Line::try_parse_from(["postern", "tune", "more"]).is_err());
         assert!(Line::try_parse_from(["postern", "passwd"]).is_err());
         assert!(Line::try_parse_from(["postern", "passwd", "a", "--scheme", "MD5"]).is_err());
         assert!(Line::try_parse_from(["postern", "passwd", "a", "--scheme", "scram-sha-256"]).is_ok());

@@ -20,6 +20,8 @@ pub mod spool;
 
 pub mod relay;
 
+pub mod host;
+
 pub mod control;
 pub mod shard;
 

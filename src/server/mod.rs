@@ -5,6 +5,7 @@
 
 mod certificates;
 mod listening;
+pub mod needs;
 mod operator;
 mod panics;
 mod preflight;

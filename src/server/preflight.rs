@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Octets that glommio's ring of one shard wants to lock (it refuses to start below).
-const MEMLOCK_PER_SHARD: u64 = 512 << 10;
+const MEMLOCK_PER_SHARD: u64 = crate::host::advice::LOCKED_PER_SHARD;
 
 /// Lifts the soft limit of open files to the hard one: a connection is a file.
 pub fn raise_open_files() -> u64 {
@@ -21,6 +21,14 @@ pub fn raise_open_files() -> u64 {
         Ok(()) => limit.maximum.unwrap_or(u64::MAX),
         Err(_) => limit.current.unwrap_or(u64::MAX),
     }
+}
+
+/// Open files that so many connections want, with everything that is open beside them: as many fit into it, by
+/// [`most_connections`].
+pub fn files_for(connections: u64, shards: usize, sockets: usize) -> u64 {
+    let (shards, sockets) = (shards as u64, sockets as u64);
+    let own = FILES_OF_THE_PROCESS + shards * (FILES_PER_SHARD + FILES_PER_SOCKET * sockets);
+    connections.saturating_add(own).saturating_add(FILES_OF_WORKERS)
 }
 
 /// Descriptors of one shard beside connections: three rings and an event.
@@ -175,6 +183,14 @@ mod tests {
         assert_eq!(most_connections(64, 2, 1), Ok(64 - 24 - 14 - 16));
         assert_eq!(most_connections(1024, 2, 2), Ok(1024 - 24 - 20 - 256));
         assert!(most_connections(524_288, 64, 10).is_ok_and(|room| room > 520_000));
+    }
+
+    #[test]
+    fn so_many_files_hold_so_many_connections() {
+        for (connections, shards, sockets) in [(5000, 2, 2), (20_000, 64, 10), (1200, 1, 1)] {
+            let files = files_for(connections, shards, sockets);
+            assert!(most_connections(files, shards, sockets).is_ok_and(|room| room >= connections));
+        }
     }
 
     #[test]

@@ -239,6 +239,22 @@ fn executor(cpu: usize) -> Result<LocalExecutor, glommio::GlommioError<()>> {
         .make()
 }
 
+/// Makes what a shard runs on and ends it again: whether this host lets it. To be called on a thread of its own.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn try_ring(cpu: usize) -> Result<(), String> {
+    match std::panic::catch_unwind(|| executor(cpu)) {
+        Ok(Ok(executor)) => {
+            executor.run(async {});
+            Ok(())
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(payload) => Err(payload.downcast_ref::<&str>().copied().unwrap_or("no text").to_owned()),
+    }
+}
+
 async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
     let Seed {
         index,

@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("maildir", &["smtp"]),
     ("spool", &["smtp"]),
     ("relay", &["smtp", "spool"]),
+    ("host", &[]),
     ("control", &["smtp", "log", "lookup", "metrics", "policy"]),
     (
         "shard",
@@ -33,10 +34,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         "server",
         &[
             "smtp", "log", "lookup", "metrics", "timer", "tls", "policy", "maildir", "spool", "relay", "control",
-            "shard", "config",
+            "shard", "config", "host",
         ],
     ),
-    ("cli", &["lookup", "policy", "config", "server"]),
+    ("cli", &["lookup", "policy", "config", "server", "host"]),
 ];
 
 /// Crates that stay in one place: the runtimes, and what comes with them.
@@ -55,7 +56,15 @@ const KEPT: &[(&str, &str)] = &[
 const UNSAFE: &str = "shard/listener.rs";
 const TABLE: &str = "smtp/oxsmtp.rs";
 /// Where a clock may be read: the shards in one file, other threads in their own modules.
-const CLOCKS: &[&str] = &["shard/clock.rs", "control/", "server/", "log.rs", "log/", "maildir/"];
+const CLOCKS: &[&str] = &[
+    "shard/clock.rs",
+    "control/",
+    "server/",
+    "log.rs",
+    "log/",
+    "maildir/",
+    "host/sync.rs",
+];
 const CLOCK_READS: &[&str] = &[
     "Instant::now",
     "SystemTime::now",
