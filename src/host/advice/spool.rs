@@ -68,11 +68,11 @@ pub(super) const ROWS: &[Advice] = &[
         set: "A core more than there are shards (`shards` one less, or `AllowedCPUs=`); `preempt=lazy` or `preempt=full` on the \
               kernel's command line, or a kernel with 1000 Hz.",
         why: "a thread of the kernel that is woken waits for a tick",
-        cost: "A core; some throughput for switching more often.",
-        measured: "[measure/spare_core.sh](measure/spare_core.sh), durable first: 7700 messages/s where the client may also run on a second core, 6500 \
-                   (0.85) where all but the next hop share one with the shard and the kernel's threads; final reply p99 36 and \
-                   35 ms. Preemption and Hz could not be measured here: the guest may not touch sched/preempt, and has one \
-                   kernel.",
+        cost: "A core, which kept connections would have used; some throughput for switching more often.",
+        measured: "[measure/spare_core.sh](measure/spare_core.sh), durable first on two cores: one shard and a core to spare against \
+                   two shards 0.96 of the messages/s (within the noise), final reply p99 32 ms (27 to 49) in place of 47 (39 to 53); \
+                   all of it on one core 0.88, 38 ms. Preemption and Hz could not be measured here: the guest may not touch \
+                   sched/preempt, and has one kernel.",
         source: "kernel, Documentation/admin-guide/kernel-parameters.txt, `preempt=`.",
         counters: &[],
         check: Check::Preemption,
