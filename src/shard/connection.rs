@@ -409,6 +409,8 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // Half a response of AUTH may stand there.
+        self.carry.zeroize();
         self.drop_message();
         self.shard.metrics.lower(Gauge::Connections);
         self.shard.record_session(&self.record, &self.session, clock::now());

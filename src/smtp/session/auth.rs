@@ -185,17 +185,16 @@ impl Session {
             self.put_now(Line::Reply(Reply::ServiceNotAvailable), Follows::Close);
             return (0, None);
         }
+        self.confided = true;
         let Some(end) = memchr(b'\n', input) else {
             if input.len() < MAX_RESPONSE {
                 return (0, Some(Step::Read));
             }
-            self.confided = true;
             self.phase = Phase::Overlong {
                 last: input.last().copied().unwrap_or_default(),
             };
             return (input.len(), None);
         };
-        self.confided = true;
         let Phase::Exchange(exchange) = std::mem::replace(&mut self.phase, Phase::Command) else {
             return (0, None);
         };

@@ -130,10 +130,13 @@ fn a_server_without_attributes_is_answered_with_none() {
     assert_eq!(nt[44..], [0; 8]);
 }
 
+/// What is wrong with a challenge, and how it comes to be so.
+type Bend = (&'static str, fn(&mut Vec<u8>));
+
 #[test]
 fn a_challenge_that_is_broken_is_not_answered() {
     let answer = |challenge: &[u8]| document_client().answer(challenge, "User", "Password");
-    let bends: [(&str, fn(&mut Vec<u8>)); 14] = [
+    let bends: [Bend; 14] = [
         ("nothing", |m| m.clear()),
         ("truncated", |m| m.truncate(40)),
         ("no end", |m| m.truncate(m.len() - 4)),
