@@ -27,7 +27,7 @@ fn what_a_stage_of_the_server_delays_is_in_the_latency_of_that_stage_alone() {
         ("final_reply", "--end"),
     ] {
         let mut sink = Sink::start(&["127.0.0.1:0", flag, "delay=250ms"]);
-        let (good, figures) = sink.load(&["--messages", "4", "--connections", "2", "--per-connection", "1"]);
+        let (good, figures) = sink.load(&["--messages", "3", "--connections", "1", "--per-connection", "1"]);
         assert!(good, "{}", figures["stages"]);
         for other in ["connect", "greeting", "ehlo", "envelope", "final_reply"] {
             let median = median_ms(&figures, other);
@@ -37,7 +37,7 @@ fn what_a_stage_of_the_server_delays_is_in_the_latency_of_that_stage_alone() {
                 "{stage} is delayed, {other} took {median} ms"
             );
         }
-        assert_eq!(figures["stages"]["connect"]["count"], 4);
+        assert_eq!(figures["stages"]["connect"]["count"], 3);
         sink.finish(true);
     }
 }
@@ -71,7 +71,7 @@ fn the_handshake_is_in_no_other_stage_than_tls() {
         "--messages",
         "4",
         "--connections",
-        "2",
+        "1",
         "--per-connection",
         "1",
         "--tls",
