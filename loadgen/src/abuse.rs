@@ -54,6 +54,9 @@ enum End {
 
 /// Between two tries of a good client, and between two lives of a bad one.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Between two writes of a client that sends without end. A socket that takes everything would never let the others of this
+/// executor have their turn, and a good client would seem to wait for the server.
+const BREATH: Duration = Duration::from_millis(5);
 /// How long a good client waits to be greeted.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Octets read in one call.
@@ -249,9 +252,11 @@ impl Field {
                     let octets: Vec<u8> = (0..=255_u8).filter(|octet| !b"\r\n".contains(octet)).collect();
                     send(&mut link, &octets.repeat(16)).await?;
                     send(&mut link, b"\r\n").await?;
+                    Timer::new(BREATH).await;
                 },
                 Kind::Deaf => loop {
                     send(&mut link, &b"NOOP\r\n".repeat(512)).await?;
+                    Timer::new(BREATH).await;
                 },
                 Kind::Slow => {
                     for octet in b"EHLO slow.loadgen.invalid\r\n".iter().cycle() {
