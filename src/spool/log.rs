@@ -17,7 +17,7 @@ use super::batch::{Batch, Place};
 use super::entry::Index;
 use super::record::{HEADER, Header, Kind, Mark, PAYLOAD_MOST, Seal, tag};
 use super::segment::{Segment, Segments};
-use super::{DirectoryId, Settings, Task};
+use super::{DirectoryId, Settings, Task, Ticket};
 
 mod failing;
 mod finishing;
@@ -214,6 +214,22 @@ impl Log {
         true
     }
 
+    /// What was said so far is to be durable soon; whether there is anything that has to be waited for.
+    pub(super) fn confirm(&mut self, ticket: Ticket) -> bool {
+        self.sync_soon();
+        if let Some(batch) = self.pending.back_mut() {
+            batch.confirms.push(ticket);
+        } else if let Some(flight) = &mut self.flight {
+            flight.confirms.push(ticket);
+        } else if self.unsynced_is_durable() {
+            return false;
+        } else {
+            // A sync that is under way covers it, for nothing is written meanwhile.
+            self.unsynced.confirms.push(ticket);
+        }
+        true
+    }
+
     pub(super) fn waiting_octets(&self) -> usize {
         self.flight_octets + self.pending.iter().map(Batch::len).sum::<usize>()
     }
@@ -349,6 +365,7 @@ impl Log {
         let mut group = Group {
             durable: batch.durable,
             flushes: std::mem::take(&mut batch.flushes),
+            confirms: std::mem::take(&mut batch.confirms),
             ..Group::default()
         };
         let segments = &mut self.segments;

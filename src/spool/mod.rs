@@ -7,8 +7,8 @@
 //!
 //! The calls of [`Spool`] are of three kinds.
 //! - What is to be kept: [`begin`](Spool::begin), [`append`](Spool::append), [`flush`](Spool::flush),
-//!   [`commit`](Spool::commit), [`abandon`](Spool::abandon), [`update`](Spool::update), [`settle`](Spool::settle). An id
-//!   that is not known is ignored.
+//!   [`commit`](Spool::commit), [`abandon`](Spool::abandon), [`update`](Spool::update), [`settle`](Spool::settle),
+//!   [`confirm`](Spool::confirm). An id that is not known is ignored.
 //! - What to do: [`next_work`](Spool::next_work), [`done`](Spool::done), [`next_news`](Spool::next_news). After any call of
 //!   the first kind, and after `done`, the driver starts what work there is and tells the news.
 //! - What is known: [`extents`](Spool::extents), [`waiting_octets`](Spool::waiting_octets).
@@ -41,7 +41,7 @@ pub use head::{Content, Head};
 pub use progress::{Answer, Fate, Progress};
 pub use queue_id::QueueId;
 pub use recovery::{Adopted, Disk, Recovered, Recovery, Report, recover};
-pub use work::{DirectoryId, Failure, FailureKind, News, Task, Work, WorkId};
+pub use work::{DirectoryId, Failure, FailureKind, News, Task, Ticket, Work, WorkId};
 
 use entry::{Entry, Index, State};
 use log::{Doing, Log};
@@ -220,6 +220,18 @@ impl Spool {
         self.abandon(id);
     }
 
+    /// Makes durable what was said of a message, its settling too: answered by [`News::Confirmed`] or
+    /// [`News::Unconfirmed`], at once where there is nothing that is not durable.
+    pub fn confirm(&mut self, id: QueueId, ticket: Ticket) {
+        let waits = match self.find(id.number()) {
+            Some((_, log)) => log.confirm(ticket),
+            None => false,
+        };
+        if !waits {
+            self.news.push_back(News::Confirmed(ticket));
+        }
+    }
+
     /// Writes and syncs the updates and settlings that wait. For a driver that has nothing else to do, and now and then.
     pub fn idle(&mut self) {
         self.logs.iter_mut().for_each(Log::sync_soon);
@@ -267,13 +279,11 @@ impl Spool {
         }
     }
 
-    /// Where the content of a message stands, in order, as far as it is written; none for a message that is not known.
-    pub fn extents(&self, id: QueueId) -> Vec<Extent> {
-        let entry = self
-            .index
-            .get(&id.number())
-            .filter(|entry| entry.state != State::Settling);
-        entry.map_or_else(Vec::new, |entry| entry.extents().collect())
+    /// Where the content of a message stands, in order, as far as it is written. None for a message that is not known: it
+    /// has failed, or is settled, and has no content, which is not the same as content without an octet.
+    pub fn extents(&self, id: QueueId) -> Option<Vec<Extent>> {
+        let entry = self.index.get(&id.number())?;
+        (entry.state != State::Settling).then(|| entry.extents().collect())
     }
 
     /// Octets that were handed over and are not yet in a file.

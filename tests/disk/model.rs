@@ -6,7 +6,7 @@
 //! - nothing is there twice, nothing is there in part, and no damage is reported where none was done.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use postern::smtp::Form;
 use postern::smtp::client::HopReply;
@@ -14,7 +14,7 @@ use postern::smtp::envelope::{Envelope, MailParameters, RcptParameters, Recipien
 use postern::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use postern::spool::{
     Answer, Content, DirectoryId, Failure, Fate, Head, News, Progress, QueueId, Recovered, Report, Settings, Spool,
-    Task, Work, recover,
+    Task, Ticket, Work, recover,
 };
 
 use super::{Chance, MemoryDisk};
@@ -53,6 +53,9 @@ pub struct Rig {
     pub poisoned: usize,
     pub written: HashSet<u64>,
     pub reports: Vec<Report>,
+    /// Who waits for a confirmation: of which message, what was said of it last, whether that was its end.
+    pub confirms: HashMap<Ticket, (u64, Option<Progress>, bool)>,
+    tickets: u64,
     salts: Vec<u64>,
     next: u64,
 }
@@ -73,6 +76,8 @@ impl Rig {
             poisoned: 0,
             written: HashSet::new(),
             reports: Vec::new(),
+            confirms: HashMap::new(),
+            tickets: 0,
             salts: vec![salt],
             next: 1,
         };
@@ -111,6 +116,29 @@ impl Rig {
     pub fn flush(&mut self, id: u64) {
         self.spool.flush(QueueId::from_number(id));
         self.collect();
+    }
+
+    /// What has been said of a message is to be durable.
+    pub fn confirm(&mut self, id: u64) {
+        let message = &self.messages[&id];
+        let last = message.progress.last().cloned().unwrap();
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.confirms.insert(ticket, (id, last, message.settled));
+        self.spool.confirm(QueueId::from_number(id), ticket);
+        self.collect();
+    }
+
+    fn is_confirmed(&mut self, ticket: Ticket) {
+        let (id, last, settled) = self.confirms.remove(&ticket).expect("confirmed twice");
+        let message = self.messages.get_mut(&id).unwrap();
+        if settled {
+            message.stage = Stage::Gone;
+        }
+        // Nothing that was said before may be found any more.
+        if let Some(place) = message.progress.iter().position(|known| *known == last) {
+            message.progress.drain(..place);
+        }
     }
 
     pub fn commit(&mut self, id: u64) {
@@ -165,6 +193,7 @@ impl Rig {
         let progress = Progress {
             held: self.chance.coin(),
             notified: self.chance.coin(),
+            removed: self.chance.coin(),
             recipients,
         };
         if matches!(message.stage, Stage::Open | Stage::Committed | Stage::Durable) && !message.settled {
@@ -220,6 +249,7 @@ impl Rig {
     }
 
     fn all_is_durable(&mut self) {
+        assert!(self.confirms.is_empty(), "somebody waits for ever");
         for message in self.messages.values_mut() {
             let heard = message.settled || message.stage != Stage::Committed;
             assert!(heard, "a committed message never hears of it");
@@ -253,12 +283,14 @@ impl Rig {
                         Stage::Open => Stage::Gone,
                         _ => Stage::Failed,
                     };
-                    assert!(self.spool.extents(id).is_empty());
+                    assert_eq!(self.spool.extents(id), None);
                 }
                 News::Written(id) => {
                     self.written.insert(id.number());
                     self.check_content(id.number());
                 }
+                News::Confirmed(ticket) => self.is_confirmed(ticket),
+                News::Unconfirmed { ticket, .. } => drop(self.confirms.remove(&ticket).unwrap()),
                 News::Poisoned { .. } => self.poisoned += 1,
             }
         }
@@ -275,7 +307,7 @@ impl Rig {
     pub fn check_content(&self, id: u64) {
         let message = &self.messages[&id];
         let mut read = Vec::new();
-        for extent in self.spool.extents(QueueId::from_number(id)) {
+        for extent in self.spool.extents(QueueId::from_number(id)).unwrap_or_default() {
             let salt = self.salt(extent.directory);
             let octets = self
                 .disk
@@ -336,6 +368,7 @@ impl Rig {
         self.salts = vec![salt];
         self.spool = Spool::new(self.settings, salt);
         self.written.clear();
+        self.confirms.clear();
         let mut found = Vec::new();
         for old in old {
             let recovery = recover(&self.disk.view(old), &mut |recovered| found.push(recovered)).unwrap();

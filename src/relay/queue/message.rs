@@ -190,6 +190,7 @@ impl Message {
     pub fn resume(&mut self, progress: Progress, at: Now) {
         self.held = progress.held;
         self.notified = progress.notified;
+        self.removed = progress.removed;
         for (index, fate) in progress.recipients.into_iter().enumerate() {
             let Some(group) = self.recipients.get(index).map(|r| r.group as usize) else {
                 return;
@@ -377,6 +378,7 @@ impl Message {
             recipients: self.recipients.iter().map(fate).collect(),
             held: self.held,
             notified: self.notified,
+            removed: self.removed,
         }
     }
 

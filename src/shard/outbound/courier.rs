@@ -298,7 +298,10 @@ impl Courier {
         match parcel.body() {
             Body::Memory(octets) => self.client.content(&octets, true, clock::now()),
             Body::Spool => {
-                let extents = self.shard.spool.borrow().extents(parcel.id);
+                let extents = match self.shard.extents_of(parcel.id) {
+                    Ok(extents) => extents,
+                    Err(error) => return self.client.lost(&error.to_string()),
+                };
                 let last = extents.len().saturating_sub(1);
                 if extents.is_empty() {
                     self.client.content(&[], true, clock::now());

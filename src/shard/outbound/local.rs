@@ -66,7 +66,7 @@ impl Shard {
         let last = match parcel.body() {
             Body::Memory(octets) => octets.to_vec(),
             Body::Spool => {
-                let extents = self.spool.borrow().extents(parcel.id);
+                let extents = self.extents_of(parcel.id)?;
                 let mut piece = Vec::new();
                 for extent in &extents {
                     if !piece.is_empty() {

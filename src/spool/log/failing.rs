@@ -13,7 +13,7 @@ use super::{Doing, Log, Next};
 use crate::spool::batch::Batch;
 use crate::spool::entry::{Index, State};
 use crate::spool::record::{Header, Kind, Seal};
-use crate::spool::{Failure, News, QueueId};
+use crate::spool::{Failure, News, QueueId, Ticket};
 
 impl Log {
     /// A task is done, badly.
@@ -47,6 +47,7 @@ impl Log {
         if let Some(mut flight) = self.flight.take() {
             lost.messages.append(&mut flight.messages);
             lost.events.append(&mut flight.events);
+            lost.confirms.append(&mut flight.confirms);
             lost.flushes = flight.flushes;
         }
         let Some(head) = self.head.take() else { return };
@@ -56,6 +57,7 @@ impl Log {
             failure: failure.clone(),
         });
         self.fail(lost.messages, &failure, index, news);
+        news.extend(lost.confirms.into_iter().map(unconfirmed(&failure)));
         self.seals.push(Seal {
             segment: head.segment,
             end: head.durable,
@@ -82,6 +84,11 @@ impl Log {
             .flat_map(|batch| batch.records().filter_map(content))
             .collect();
         self.fail(messages, failure, index, news);
+        let confirms = self
+            .pending
+            .iter_mut()
+            .flat_map(|batch| std::mem::take(&mut batch.confirms));
+        news.extend(confirms.map(unconfirmed(failure)));
         self.say_again(&[], index);
     }
 
@@ -102,7 +109,9 @@ impl Log {
     /// Gathers anew what is pending, without the content of messages that are gone, and what was lost.
     fn say_again(&mut self, lost: &[Event], index: &Index) {
         let again: HashSet<Event> = lost.iter().copied().collect();
-        for batch in std::mem::take(&mut self.pending) {
+        let mut confirms = Vec::new();
+        for mut batch in std::mem::take(&mut self.pending) {
+            confirms.append(&mut batch.confirms);
             let first = self.pending.len().saturating_sub(1);
             for (header, payload) in batch.records() {
                 let kept = match header.kind {
@@ -138,6 +147,20 @@ impl Log {
                 Event::Summary(segment) => self.summarise(segment, index),
             }
         }
+        if !confirms.is_empty() {
+            // Whatever they wait for is pending by now. Where nothing is, an empty batch tells them.
+            let last = self.batch_with_room(0);
+            last.durable = true;
+            last.confirms = confirms;
+        }
+    }
+}
+
+fn unconfirmed(failure: &Failure) -> impl Fn(Ticket) -> News {
+    let failure = failure.clone();
+    move |ticket| News::Unconfirmed {
+        ticket,
+        failure: failure.clone(),
     }
 }
 

@@ -48,6 +48,7 @@ impl Log {
         self.unsynced.messages.append(&mut group.messages);
         self.unsynced.commits.append(&mut group.commits);
         self.unsynced.events.append(&mut group.events);
+        self.unsynced.confirms.append(&mut group.confirms);
     }
 
     fn synced(&mut self, index: &mut Index, news: &mut VecDeque<News>) {
@@ -78,6 +79,7 @@ impl Log {
                 }
             }
         }
+        news.extend(group.confirms.into_iter().map(News::Confirmed));
         self.reap(index);
     }
 
