@@ -106,7 +106,10 @@ impl Shard {
     async fn header_of(&self, id: QueueId) -> Option<String> {
         let parcel = self.onward.parcel(id)?;
         let (content, _, _) = self.beginning_of(id).await?;
-        let mut header = parcel.fields.to_vec();
+        let mut header = match parcel.front() {
+            Some(front) => front.fields.to_vec(),
+            None => self.read_front(&parcel).await.ok()?.fields.into_vec(),
+        };
         header.extend_from_slice(header_section(&content));
         Some(String::from_utf8_lossy(&header).into_owned())
     }

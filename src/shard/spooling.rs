@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use super::disk::Disk;
-use super::parcel::{Body, Parcel};
+use super::parcel::{Body, Front, Origin, Parcel};
 use super::slots::Word;
 use super::{Shard, clock};
 use crate::log::Level;
@@ -85,12 +85,14 @@ impl Shard {
 
     /// Begins the record of a message; its content follows.
     pub(super) fn begin_record(&self, parcel: &Parcel, envelope: &Envelope) {
-        let origin = &parcel.origin;
+        // It has never rested, so it is there.
+        let Some(front) = parcel.front() else { return };
+        let origin = &front.origin;
         self.spool.borrow_mut().begin(
             parcel.id,
             &Head {
                 envelope: Cow::Borrowed(envelope),
-                fields: Cow::Borrowed(&parcel.fields),
+                fields: Cow::Borrowed(&front.fields),
                 form: parcel.form,
                 arrived: parcel.arrived,
                 session: origin.session,
@@ -241,6 +243,23 @@ impl Shard {
         self.spool.borrow().extents(id).ok_or_else(lost)
     }
 
+    /// The fields and the origin of a message that rests, read again.
+    pub(super) async fn read_front(&self, parcel: &Parcel) -> io::Result<Front> {
+        let extent = self.spool.borrow().head_extent(parcel.id);
+        let extent = extent.ok_or_else(|| io::Error::other("its head is not there"))?;
+        let octets = self.read_extent(&extent).await?;
+        let head = Head::decode(&octets).ok_or_else(|| io::Error::other("its head cannot be understood"))?;
+        Ok(Front {
+            fields: head.fields.into_owned().into(),
+            origin: Origin {
+                session: head.session,
+                client: head.client,
+                hello: head.hello.into(),
+                user: head.user.map(Into::into),
+            },
+        })
+    }
+
     /// Reads a piece of content back, and believes it only when its checksum says so.
     pub(super) async fn read_extent(&self, extent: &Extent) -> io::Result<Vec<u8>> {
         let octets = self.spooling.disk.read(extent).await?;
@@ -261,6 +280,16 @@ impl Shard {
         self.release(parcel.held());
         if let Some(buffer) = parcel.drop_body() {
             self.keep_buffer(buffer);
+        }
+        if parcel.rests() {
+            self.drop_front(parcel);
+        }
+    }
+
+    /// What can be read again in the spool is not kept in memory by a message that rests.
+    pub(super) fn drop_front(&self, parcel: &Parcel) {
+        if self.spool.borrow().head_extent(parcel.id).is_some() {
+            parcel.drop_front();
         }
     }
 

@@ -11,7 +11,8 @@
 //!   [`confirm`](Spool::confirm). An id that is not known is ignored.
 //! - What to do: [`next_work`](Spool::next_work), [`done`](Spool::done), [`next_news`](Spool::next_news). After any call of
 //!   the first kind, and after `done`, the driver starts what work there is and tells the news.
-//! - What is known: [`extents`](Spool::extents), [`waiting_octets`](Spool::waiting_octets).
+//! - What is known: [`extents`](Spool::extents), [`head_extent`](Spool::head_extent),
+//!   [`waiting_octets`](Spool::waiting_octets).
 //!
 //! Promises: [`News::Durable`] comes after a sync that covers every octet of the message, and never after a failed one; a
 //! message whose settling was synced never comes back; memory is bounded by `waiting_octets`, which the driver keeps low,
@@ -40,7 +41,7 @@ pub use extent::{Extent, Verifier};
 pub use head::{Content, Head};
 pub use progress::{Answer, Fate, Progress};
 pub use queue_id::QueueId;
-pub use recovery::{Adopted, Disk, Recovered, Recovery, Report, recover};
+pub use recovery::{Adopted, Disk, Entries, Living, Recovered, Recovery, Report, Slice, find, recover};
 pub use work::{DirectoryId, Failure, FailureKind, News, Task, Ticket, Work, WorkId};
 
 use entry::{Entry, Index, State};
@@ -111,21 +112,40 @@ impl Spool {
         }
     }
 
-    /// Takes over a directory that recovery has read; its messages are then as durable ones of this run.
+    /// Takes over a directory that recovery has read; its messages are then as durable ones of this run. Those that do not
+    /// come with it come by [`Spool::admit`], and until the last has come nothing of the directory is removed.
     pub fn adopt(&mut self, adopted: Adopted) -> DirectoryId {
         let directory = DirectoryId(self.logs.len() as u32);
         let mut log = Log::new(directory, adopted.salt, self.settings, adopted.segments);
-        let mut messages = 0;
-        for (id, mut entry) in adopted.entries {
+        log.resume(adopted.seals, adopted.messages);
+        self.logs.push(log);
+        self.admit_to(directory, adopted.entries);
+        directory
+    }
+
+    /// More messages of a directory that was adopted.
+    pub fn admit(&mut self, entries: Entries) {
+        let place = self.logs.iter().position(|log| log.is_of(entries.salt));
+        if let Some(place) = place {
+            self.admit_to(DirectoryId(place as u32), entries.entries);
+        }
+    }
+
+    fn admit_to(&mut self, directory: DirectoryId, entries: Vec<(u64, Box<Entry>)>) {
+        let Some(log) = self.logs.get_mut(directory.0 as usize) else {
+            return;
+        };
+        let (mut known, admitted) = (0, entries.len());
+        for (id, mut entry) in entries {
             entry.directory = directory;
-            if let std::collections::hash_map::Entry::Vacant(place) = self.index.entry(id) {
-                messages += 1;
-                place.insert(entry);
+            match self.index.entry(id) {
+                std::collections::hash_map::Entry::Vacant(place) => {
+                    place.insert(entry);
+                }
+                std::collections::hash_map::Entry::Occupied(_) => known += 1,
             }
         }
-        log.resume(adopted.seals, messages, &self.index);
-        self.logs.push(log);
-        directory
+        log.admitted(admitted, known, &self.index);
     }
 
     /// A message begins. An id is used once.
@@ -234,7 +254,7 @@ impl Spool {
 
     /// Writes and syncs the updates and settlings that wait. For a driver that has nothing else to do, and now and then.
     pub fn idle(&mut self) {
-        self.logs.iter_mut().for_each(Log::sync_soon);
+        self.logs.iter_mut().for_each(Log::idle);
     }
 
     /// The next thing to be done, until there is none.
@@ -284,6 +304,12 @@ impl Spool {
     pub fn extents(&self, id: QueueId) -> Option<Vec<Extent>> {
         let entry = self.index.get(&id.number())?;
         (entry.state != State::Settling).then(|| entry.extents().collect())
+    }
+
+    /// Where the head of a durable message can be read again, for [`Head::decode`]. None where it is too long to stand in one
+    /// piece.
+    pub fn head_extent(&self, id: QueueId) -> Option<Extent> {
+        self.index.get(&id.number())?.head_extent()
     }
 
     /// Octets that were handed over and are not yet in a file.

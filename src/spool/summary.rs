@@ -15,6 +15,11 @@ pub(super) fn encode<'a>(living: impl Iterator<Item = (u64, Option<&'a [u8]>)>) 
     out
 }
 
+/// Octets that a message takes in a summary, or a few more.
+pub(super) fn cost(progress: Option<&[u8]>) -> usize {
+    16 + progress.map_or(0, <[u8]>::len)
+}
+
 /// A message that lives, and how far its delivery has come.
 pub(super) type Living = (u64, Option<Box<[u8]>>);
 

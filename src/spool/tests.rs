@@ -283,6 +283,52 @@ fn a_write_that_fails_fails_its_messages_and_ends_the_segment() {
 }
 
 #[test]
+fn the_end_of_a_poisoned_segment_is_said_though_no_more_mail_comes() {
+    let mut driven = Driven::new();
+    driven.finish(is_create, Ok(()));
+    driven.send(1, 100);
+    driven.finish(is_create, Ok(()));
+    driven.finish(is_write, Ok(()));
+    driven.finish(is_sync, Err(broken()));
+    assert!(driven.heard().contains(&failed(1, broken())));
+    assert!(!driven.has(is_write));
+    driven.spool.idle();
+    driven.look();
+    let Task::Write { segment, offset, .. } = driven.finish(is_write, Ok(())) else {
+        unreachable!()
+    };
+    assert_eq!((segment, offset), (2, 0));
+    driven.finish(is_sync, Ok(()));
+    driven.spool.idle();
+    driven.look();
+    assert!(!driven.has(is_write) && !driven.has(is_sync), "once");
+}
+
+#[test]
+fn a_flush_that_was_to_ride_along_with_a_message_that_fails_is_answered() {
+    let mut driven = Driven::new();
+    driven.finish(is_create, Ok(()));
+    let (first, second) = (QueueId::from_number(1), QueueId::from_number(2));
+    driven.spool.begin(first, &head());
+    driven.spool.append(first, &[b'x'; 28 << 10]);
+    driven.spool.flush(first);
+    driven.look();
+    driven.finish(is_create, Err(broken()));
+    while driven.has(is_write) {
+        driven.finish(is_write, Ok(()));
+    }
+    assert_eq!(driven.heard(), [News::Written(first)]);
+    // There is no room for the second, and no other segment can be had.
+    driven.spool.begin(second, &head());
+    driven.spool.append(second, &[b'x'; 6 << 10]);
+    driven.spool.flush(first);
+    driven.look();
+    driven.finish(is_sync, Ok(()));
+    driven.finish(is_create, Err(broken()));
+    assert_eq!(driven.heard(), [failed(2, broken()), News::Written(first)]);
+}
+
+#[test]
 fn a_disk_that_is_full_fails_what_waits_and_is_asked_again_only_for_new_mail() {
     let full = || Failure {
         kind: FailureKind::Full,

@@ -14,7 +14,7 @@ use postern::smtp::envelope::{Envelope, MailParameters, RcptParameters, Recipien
 use postern::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use postern::spool::{
     Answer, Content, DirectoryId, Failure, Fate, Head, News, Progress, QueueId, Recovered, Report, Settings, Spool,
-    Task, Ticket, Work, recover,
+    Task, Ticket, Work, find, recover,
 };
 
 use super::{Chance, MemoryDisk};
@@ -303,9 +303,22 @@ impl Rig {
         assert_eq!(places.len(), busy.len(), "two writes or syncs of one directory at once");
     }
 
-    /// Reads the content back.
+    /// Reads the content back, and the head.
     pub fn check_content(&self, id: u64) {
         let message = &self.messages[&id];
+        if let Some(extent) = self.spool.head_extent(QueueId::from_number(id)) {
+            let salt = self.salt(extent.directory);
+            let octets = self
+                .disk
+                .read(salt, extent.segment, extent.offset, extent.length as usize);
+            assert_eq!(Head::decode(&octets).as_ref(), Some(&message.head));
+        } else {
+            let short = message.head.envelope.recipients.len() < 50;
+            assert!(
+                message.stage != Stage::Durable || message.settled || !short,
+                "a short head in one piece"
+            );
+        }
         let mut read = Vec::new();
         for extent in self.spool.extents(QueueId::from_number(id)).unwrap_or_default() {
             let salt = self.salt(extent.directory);
@@ -371,10 +384,35 @@ impl Rig {
         self.confirms.clear();
         let mut found = Vec::new();
         for old in old {
-            let recovery = recover(&self.disk.view(old), &mut |recovered| found.push(recovered)).unwrap();
+            if self.chance.coin() {
+                let recovery = recover(&self.disk.view(old), &mut |recovered| found.push(recovered)).unwrap();
+                self.spool.adopt(recovery.adopted);
+                self.salts.push(old);
+                self.reports.push(recovery.report);
+                continue;
+            }
+            let (recovery, mut living) = find(&self.disk.view(old)).unwrap();
             self.spool.adopt(recovery.adopted);
             self.salts.push(old);
             self.reports.push(recovery.report);
+            loop {
+                // Whatever is done meanwhile, nothing goes that is still to be handed out.
+                while let Some(work) = self.spool.next_work() {
+                    self.under_way.push(work);
+                }
+                if self.chance.coin() && !self.under_way.is_empty() {
+                    let work = self.under_way.remove(0);
+                    let result = self.disk.perform(self.salt(work.directory), &work.task);
+                    self.spool.done(work.id, result);
+                }
+                let most = 1 + self.chance.below(4);
+                let Some(slice) = living.take(&self.disk.view(old), most) else {
+                    break;
+                };
+                self.spool.admit(slice.entries);
+                assert!(slice.unreadable.is_empty());
+                found.extend(slice.messages);
+            }
         }
         self.judge(&found);
         self.collect();

@@ -269,12 +269,15 @@ impl Courier {
                 return self.shard.hop_is_unknown(&self.peer);
             };
             let parcel = &job.parcel;
+            let Some(front) = parcel.front() else {
+                return self.shard.hop_is_unknown(&self.peer);
+            };
             let outgoing = Outgoing {
                 envelope,
                 recipients: &job.recipients,
                 form: parcel.form,
-                size: parcel.size.get() + parcel.fields.len() as u64,
-                head: &parcel.fields,
+                size: parcel.size.get() + parcel.fields_length(),
+                head: &front.fields,
                 eight_bit: parcel.content.get().eight_bit,
                 bare_newline: parcel.content.get().bare_newline,
             };

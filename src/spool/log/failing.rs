@@ -64,6 +64,7 @@ impl Log {
             records: head.records,
             poisoned: true,
         });
+        self.unsaid = true;
         self.segments.poison(head.segment, head.durable == 0);
         if let Some(free) = self.segments.free_if_empty(head.segment) {
             self.free.push(free);
@@ -72,7 +73,8 @@ impl Log {
         let known = lost.flushes.into_iter().filter(|id| index.contains_key(id));
         news.extend(known.map(|id| News::Written(QueueId::from_number(id))));
         let events: Vec<Event> = lost.events.into_iter().map(|(event, _)| event).collect();
-        self.say_again(&events, index);
+        let flushed = self.say_again(&events, index);
+        self.are_written(flushed, news);
     }
 
     /// Nothing can be written: messages that wait for it fail, what is said of others waits.
@@ -89,7 +91,17 @@ impl Log {
             .iter_mut()
             .flat_map(|batch| std::mem::take(&mut batch.confirms));
         news.extend(confirms.map(unconfirmed(failure)));
-        self.say_again(&[], index);
+        let flushed = self.say_again(&[], index);
+        self.are_written(flushed, news);
+    }
+
+    /// Messages that wait for a write which is not made any more, and have nothing in it: their content stands in a file, or
+    /// is on its way there.
+    fn are_written(&mut self, messages: Vec<u64>, news: &mut VecDeque<News>) {
+        match &mut self.flight {
+            Some(flight) => flight.flushes.extend(messages),
+            None => news.extend(messages.into_iter().map(|id| News::Written(QueueId::from_number(id)))),
+        }
     }
 
     fn fail(&mut self, messages: Vec<u64>, failure: &Failure, index: &mut Index, news: &mut VecDeque<News>) {
@@ -106,8 +118,10 @@ impl Log {
         }
     }
 
-    /// Gathers anew what is pending, without the content of messages that are gone, and what was lost.
-    fn say_again(&mut self, lost: &[Event], index: &Index) {
+    /// Gathers anew what is pending, without the content of messages that are gone, and what was lost. Gives the messages
+    /// whose flush has nothing left to wait for.
+    fn say_again(&mut self, lost: &[Event], index: &Index) -> Vec<u64> {
+        let mut flushed = Vec::new();
         let again: HashSet<Event> = lost.iter().copied().collect();
         let mut confirms = Vec::new();
         for mut batch in std::mem::take(&mut self.pending) {
@@ -131,8 +145,9 @@ impl Log {
                 gathered.durable |= living(gathered);
                 gathered.written |= !flushes.is_empty();
             }
-            if let Some(last) = self.pending.back_mut() {
-                last.flushes.extend(flushes);
+            match self.pending.back_mut() {
+                Some(last) => last.flushes.extend(flushes),
+                None => flushed.extend(flushes),
             }
         }
         for event in again {
@@ -153,6 +168,7 @@ impl Log {
             last.durable = true;
             last.confirms = confirms;
         }
+        flushed
     }
 }
 

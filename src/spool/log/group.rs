@@ -3,7 +3,7 @@
 //! Promises: whatever depends on the place of a record learns of it here. Lives on its shard.
 
 use crate::spool::Ticket;
-use crate::spool::entry::{Index, NOWHERE, Piece};
+use crate::spool::entry::{HeadPlace, Index, NOWHERE, Piece};
 use crate::spool::record::{Header, Kind};
 use crate::spool::segment::Segments;
 
@@ -66,6 +66,13 @@ impl Group {
                     self.messages.push(id);
                 }
                 match header.kind {
+                    Kind::Begin if header.part == 0 && !header.more => {
+                        entry.head = HeadPlace {
+                            offset: at as u32,
+                            length: header.length,
+                            checksum: header.payload_crc,
+                        };
+                    }
                     Kind::Chunk => self.pieces.push((
                         id,
                         Piece {
