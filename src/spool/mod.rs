@@ -33,6 +33,7 @@ pub mod recovery;
 mod scan;
 mod segment;
 mod summary;
+mod words;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
@@ -47,6 +48,7 @@ pub use work::{DirectoryId, Failure, FailureKind, News, Task, Ticket, Work, Work
 use entry::{Entry, Index, State};
 use log::{Doing, Log};
 use record::{Commit, Kind};
+use words::{Noted, Words};
 
 /// What can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,7 @@ pub struct Spool {
     under_way: HashMap<u64, (DirectoryId, Doing)>,
     works: u64,
     news: VecDeque<News>,
+    words: Words,
 }
 
 impl Spool {
@@ -109,6 +112,7 @@ impl Spool {
             under_way: HashMap::new(),
             works: 0,
             news: VecDeque::new(),
+            words: Words::default(),
         }
     }
 
@@ -216,7 +220,7 @@ impl Spool {
             }
             State::Committing | State::Durable => {
                 entry.state = State::Settling;
-                entry.progress = None;
+                entry.progress = Noted::default();
                 log.settle(id);
             }
             State::Settling => {}
@@ -226,12 +230,13 @@ impl Spool {
     /// Notes how far delivery is. Becomes durable with whatever is synced next, or by [`idle`](Spool::idle).
     pub fn update(&mut self, id: QueueId, progress: &Progress) {
         let id = id.number();
+        let encoded = progress.encode();
+        let noted = self.words.note(&encoded);
         if let Some((entry, log)) = self.find(id)
             && entry.state != State::Settling
         {
-            let encoded = progress.encode();
             log.push(Kind::Update, id, &encoded);
-            entry.progress = Some(encoded.into());
+            entry.progress = noted;
         }
     }
 

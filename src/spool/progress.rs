@@ -124,7 +124,9 @@ impl Fate {
 }
 
 impl Answer {
+    /// The time first: what follows is often the same for many messages, and then kept once.
     fn encode(&self, out: &mut Vec<u8>) {
+        number(out, self.at);
         let HopReply {
             code,
             status,
@@ -147,11 +149,11 @@ impl Answer {
             Origin::Ours => 7,
         });
         octets(out, self.hop.as_bytes());
-        number(out, self.at);
     }
 
     fn decode(rest: &mut Reader<'_>) -> Option<Answer> {
         let small = |number: u64| u16::try_from(number).ok();
+        let at = rest.number()?;
         Some(Answer {
             reply: HopReply {
                 code: small(rest.number()?)?,
@@ -170,7 +172,7 @@ impl Answer {
                 },
             },
             hop: rest.text()?.into(),
-            at: rest.number()?,
+            at,
         })
     }
 }

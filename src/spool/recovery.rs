@@ -285,7 +285,11 @@ fn read_head(disk: &dyn Disk, id: u64, message: &Message) -> io::Result<Option<R
         head,
         content: commit.content,
         octets: commit.octets,
-        progress: message.entry.progress.as_deref().and_then(Progress::decode),
+        progress: message
+            .entry
+            .progress
+            .octets()
+            .and_then(|octets| Progress::decode(&octets)),
     }))
 }
 

@@ -6,7 +6,7 @@
 //! - nothing is there twice, nothing is there in part, and no damage is reported where none was done.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use postern::smtp::Form;
 use postern::smtp::client::HopReply;
@@ -28,6 +28,8 @@ pub struct Message {
     pub stage: Stage,
     /// What its progress may be; the last is what was said last.
     pub progress: Vec<Option<Progress>>,
+    /// Octets that each flush of which nothing was heard yet was about.
+    pub flushes: VecDeque<usize>,
     /// A settling was said, and may or may not be durable.
     pub settled: bool,
 }
@@ -96,6 +98,7 @@ impl Rig {
             kind: Content::default(),
             stage: Stage::Open,
             progress: vec![None],
+            flushes: VecDeque::new(),
             settled: false,
         };
         self.messages.insert(id, message);
@@ -114,6 +117,8 @@ impl Rig {
     }
 
     pub fn flush(&mut self, id: u64) {
+        let message = self.messages.get_mut(&id).unwrap();
+        message.flushes.push_back(message.content.len());
         self.spool.flush(QueueId::from_number(id));
         self.collect();
     }
@@ -287,7 +292,10 @@ impl Rig {
                 }
                 News::Written(id) => {
                     self.written.insert(id.number());
-                    self.check_content(id.number());
+                    let flushed = self.messages.get_mut(&id.number()).unwrap().flushes.pop_front();
+                    let read = self.read_content(id.number());
+                    assert!(read.len() >= flushed.expect("written, and nobody has asked for it"));
+                    assert!(self.messages[&id.number()].content.starts_with(&read));
                 }
                 News::Confirmed(ticket) => self.is_confirmed(ticket),
                 News::Unconfirmed { ticket, .. } => drop(self.confirms.remove(&ticket).unwrap()),
@@ -319,6 +327,20 @@ impl Rig {
                 "a short head in one piece"
             );
         }
+        let read = self.read_content(id);
+        if message.stage == Stage::Open {
+            assert!(message.content.starts_with(&read));
+        } else {
+            assert!(
+                message.content == read,
+                "{id}: {} octets of {}",
+                read.len(),
+                message.content.len()
+            );
+        }
+    }
+
+    fn read_content(&self, id: u64) -> Vec<u8> {
         let mut read = Vec::new();
         for extent in self.spool.extents(QueueId::from_number(id)).unwrap_or_default() {
             let salt = self.salt(extent.directory);
@@ -330,16 +352,7 @@ impl Rig {
             assert!(verifier.finish());
             read.extend(octets);
         }
-        if message.stage == Stage::Open {
-            assert!(message.content.starts_with(&read));
-        } else {
-            assert!(
-                message.content == read,
-                "{id}: {} octets of {}",
-                read.len(),
-                message.content.len()
-            );
-        }
+        read
     }
 
     fn salt(&self, directory: DirectoryId) -> u64 {
@@ -414,6 +427,7 @@ impl Rig {
                 found.extend(slice.messages);
             }
         }
+        self.messages.values_mut().for_each(|message| message.flushes.clear());
         self.judge(&found);
         self.collect();
     }

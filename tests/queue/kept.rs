@@ -26,11 +26,8 @@ fn a_hold_a_release_and_a_removal_outlive_a_crash_right_after_their_answer() {
     let mut edge = Edge::start(&toml);
     let mut client = edge.hello();
     for number in 0..3 {
-        client.accepted(
-            "me@client.test",
-            &["you@b.test"],
-            &format!("Subject: {number}\r\n\r\nHello.\r\n"),
-        );
+        let content = format!("Subject: {number}\r\n\r\nHello.\r\n");
+        client.accepted("me@client.test", &["you@b.test"], content);
     }
     drop(client);
     let ids = deferred(&edge, 3);

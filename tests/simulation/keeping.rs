@@ -187,7 +187,8 @@ impl Edge {
                 self.to_sessions(|visit| visit.session.stop());
                 self.break_links();
             }
-            match self.chance.below(6) {
+            match self.chance.below(7) {
+                6 => self.pass(),
                 0..=1 => self.talk(),
                 2..=3 => self.hop(false),
                 4 => self.work(true),

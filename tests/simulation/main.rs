@@ -62,7 +62,10 @@ fn run_all(from: u64, crashes: bool) {
         }
     }
     println!("acknowledged, refused, durable, acknowledged without the disk, reported, repeated, large: {ends:?}");
-    assert!(ends.iter().all(|&count| count > 10) && drains > 100, "{ends:?}, {drains} drains");
+    assert!(
+        ends.iter().all(|&count| count > 10) && drains > 100,
+        "{ends:?}, {drains} drains"
+    );
 }
 
 #[test]

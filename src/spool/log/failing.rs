@@ -154,8 +154,8 @@ impl Log {
             match event {
                 Event::Update(id) => {
                     let entry = index.get(&id).filter(|entry| entry.state != State::Settling);
-                    if let Some(progress) = entry.and_then(|entry| entry.progress.as_deref()) {
-                        self.push(Kind::Update, id, progress);
+                    if let Some(progress) = entry.and_then(|entry| entry.progress.octets()) {
+                        self.push(Kind::Update, id, &progress);
                     }
                 }
                 Event::Settled(id) => self.push(Kind::Settled, id, &[]),

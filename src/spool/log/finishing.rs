@@ -140,10 +140,7 @@ impl Log {
     fn summary_cost(&mut self, segment: u32, index: &Index) -> usize {
         let begun = self.segments.find(segment).map(|home| home.begun.as_slice());
         let living = begun.unwrap_or_default().iter().filter_map(|id| index.get(id));
-        HEADER
-            + living
-                .map(|entry| summary::cost(entry.progress.as_deref()))
-                .sum::<usize>()
+        HEADER + living.map(|entry| summary::cost(entry.progress.len())).sum::<usize>()
     }
 
     /// Says which messages of a segment live.
@@ -160,7 +157,7 @@ impl Log {
             return Vec::new();
         };
         home.begun.retain(|id| lives_in(index, *id, segment));
-        let progress = |id: &u64| Some((*id, index.get(id)?.progress.as_deref()));
+        let progress = |id: &u64| Some((*id, index.get(id)?.progress.octets()));
         summary::encode(home.begun.iter().filter_map(progress))
     }
 }

@@ -11,6 +11,7 @@ use crate::spool::entry::{Entry, HeadPlace, Piece, State};
 use crate::spool::record::{Commit, Header, Kind, Seal};
 use crate::spool::segment::{Segment, Segments};
 use crate::spool::summary;
+use crate::spool::words::Words;
 
 /// All that was read so far.
 #[derive(Debug, Default)]
@@ -21,6 +22,7 @@ pub(super) struct Gathering {
     homes: HashMap<u32, Vec<u64>>,
     /// Updates and summaries of which parts are missing yet.
     parts: HashMap<(bool, u64), Parts>,
+    words: Words,
 }
 
 /// One message that was not settled yet.
@@ -90,7 +92,7 @@ impl Gathering {
                 if let Some(parts) = self.assemble(number, header, payload)
                     && let Some(message) = self.messages.get_mut(&header.id)
                 {
-                    message.entry.progress = Some(parts.octets.into());
+                    message.entry.progress = self.words.note(&parts.octets);
                 }
             }
             Kind::Settled => {
@@ -165,7 +167,7 @@ impl Gathering {
         }
         for (id, progress) in living {
             if let Some(message) = self.messages.get_mut(&id) {
-                message.entry.progress = progress;
+                message.entry.progress = progress.map(|octets| self.words.note(&octets)).unwrap_or_default();
             }
         }
         if let Some(segment) = self.segments.find(home) {
