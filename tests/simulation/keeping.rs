@@ -174,7 +174,7 @@ impl Edge {
         self.draining = true;
         self.queue.drain(self.at());
         self.collect();
-        self.to_sessions(|visit| visit.session.drain());
+        self.tell_sessions(|visit| visit.session.drain());
         let patience = self.chance.below(120);
         for turn in 0.. {
             self.spool.idle();
@@ -184,7 +184,7 @@ impl Edge {
             }
             assert!(turn < 20_000, "it never ends: {} visits", self.visits.len());
             if turn == patience {
-                self.to_sessions(|visit| visit.session.stop());
+                self.tell_sessions(|visit| visit.session.stop());
                 self.break_links();
             }
             match self.chance.below(7) {
@@ -206,7 +206,7 @@ impl Edge {
         self.visits.is_empty() && self.attempts.is_empty() && self.queue.is_drained() && still
     }
 
-    fn to_sessions(&mut self, what: impl Fn(&mut Visit)) {
+    fn tell_sessions(&mut self, what: impl Fn(&mut Visit)) {
         let keys: Vec<usize> = self.visits.keys().copied().collect();
         for key in keys {
             let Some(visit) = self.visits.get_mut(&key) else {

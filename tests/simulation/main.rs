@@ -24,7 +24,7 @@ mod sessions;
 use edge::Edge;
 
 /// Seeds of one run of the tests.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 8000;
 
 fn run(seed: u64, crashes: bool) -> Edge {
     let mut edge = Edge::new(seed, crashes);

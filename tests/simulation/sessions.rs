@@ -236,7 +236,7 @@ impl Edge {
         if message.buffer.len() < piece {
             return false;
         }
-        self.to_spool(key);
+        self.spool_piece(key);
         self.collect();
         let stalls = !self.has_room();
         self.visits.get_mut(&key).unwrap().stalls = stalls;
@@ -244,7 +244,7 @@ impl Edge {
     }
 
     /// What is in memory of a message goes to the spool; its record begins with the first piece.
-    fn to_spool(&mut self, key: usize) {
+    fn spool_piece(&mut self, key: usize) {
         let parcel = self.parcel(key);
         let message = self.visits.get_mut(&key).unwrap().message.as_mut().unwrap();
         let buffer = std::mem::take(&mut message.buffer);
@@ -281,7 +281,7 @@ impl Edge {
             message.word = Some(Ok(()));
             return self.hand_over(key);
         }
-        self.to_spool(key);
+        self.spool_piece(key);
         self.spool.flush(id);
         self.hand_over(key);
         self.collect();
