@@ -31,6 +31,7 @@ use crate::sessions::Visit;
 pub const HUBS: usize = 3;
 /// Octets that all messages in memory may have.
 const MEMORY: usize = 24 << 10;
+const MINUTE: Duration = Duration::from_secs(60);
 /// Octets that may wait for the disk before sessions wait too.
 const ROOM: usize = 16 << 10;
 
@@ -275,6 +276,12 @@ impl Edge {
         let links = self.attempts.iter().filter_map(|a| a.link.as_ref()?.deadline());
         let next = links.chain(self.queue.next_due()).chain(self.wheel.next()).min();
         let wait = next.map_or(Duration::from_secs(1), |next| next.saturating_duration_since(self.now));
+        // A delivery that is under way has its turn before days are over.
+        let wait = if self.attempts.is_empty() {
+            wait
+        } else {
+            wait.min(MINUTE)
+        };
         self.now += match self.chance.below(3) {
             0 => wait / 2,
             _ => wait,
