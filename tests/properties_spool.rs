@@ -16,6 +16,7 @@ enum Move {
     Abandon(usize),
     Update(usize),
     Settle(usize),
+    Confirm(usize),
     Idle,
     /// The nth work under way is done.
     Step(usize),
@@ -38,6 +39,7 @@ fn moves(failures: bool) -> impl Strategy<Value = Vec<Move>> {
         1 => nth().prop_map(Move::Abandon),
         4 => nth().prop_map(Move::Update),
         5 => nth().prop_map(Move::Settle),
+        2 => nth().prop_map(Move::Confirm),
         2 => Just(Move::Idle),
         24 => (0..3usize).prop_map(Move::Step),
         3 => (0..3usize).prop_map(move |nth| if failures { Move::Fail(nth) } else { Move::Step(nth) }),
@@ -95,6 +97,7 @@ fn play(rig: &mut Rig, moves: Vec<Move>) {
             Move::Abandon(nth) => drop(of(&any, nth, rig).map(|id| rig.abandon(id))),
             Move::Update(nth) => drop(of(&any[..3], nth, rig).map(|id| rig.update(id))),
             Move::Settle(nth) => drop(of(&[Stage::Durable], nth, rig).map(|id| rig.abandon(id))),
+            Move::Confirm(nth) => drop(of(&any, nth, rig).map(|id| rig.confirm(id))),
             Move::Idle => rig.idle(),
             Move::Step(nth) => drop(rig.step(nth)),
             Move::Fail(nth) => rig.fail(nth),

@@ -245,7 +245,7 @@ impl Run {
 
     fn content(&self, id: u64) -> Vec<u8> {
         let mut content = Vec::new();
-        for extent in self.spool.extents(QueueId::from_number(id)) {
+        for extent in self.spool.extents(QueueId::from_number(id)).unwrap() {
             let directory = self.places[extent.directory.0 as usize].1.as_ref().unwrap();
             let file = fs::read(directory.path().join(segment_name(extent.segment))).unwrap();
             let octets = &file[extent.offset as usize..][..extent.length as usize];

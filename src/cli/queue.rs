@@ -259,6 +259,10 @@ fn not_done(id: &str, answer: &Answer) -> String {
             format!("there is no message {id} in the queue: it is delivered, given up, or was never there")
         }
         Reply::Unknown => format!("there is no message {id}, unless {} has it", silent(&answer.silent)),
+        Reply::Unkept { error } => format!(
+            "message {id}: done, but it cannot be written to the spool ({}); until it is, a crash would undo it",
+            shown::escaped(error)
+        ),
         Reply::Unacknowledged => {
             format!("message {id} is not in the queue yet: its client still waits for the final reply")
         }

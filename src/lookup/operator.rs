@@ -83,6 +83,11 @@ pub enum Reply {
     Unknown,
     /// Its client still waits for the final reply: it is not in the queue yet.
     Unacknowledged,
+    /// To `Ask`: it is done, but the disk has failed, and a crash now would undo it.
+    Unkept {
+        /// What the file system said.
+        error: String,
+    },
     /// The question cannot be read.
     Misunderstood,
 }

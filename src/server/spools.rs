@@ -4,16 +4,18 @@
 //! damaged is told and kept. Started by the main thread.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use crate::log::{Level, Log};
 use crate::lookup::Inbox;
 use crate::shard::Notice;
 use crate::spool::directory::{self, Directory};
-use crate::spool::{Recovered, recovery};
+use crate::spool::recovery;
 
 /// Messages that a shard takes up at once, between two looks at its sockets.
 const AT_ONCE: usize = 256;
+/// Times that number that may be on their way to a shard, so that a million of them are never in memory twice.
+const AHEAD: usize = 4;
 
 /// A locked directory for each shard of this run.
 ///
@@ -49,9 +51,9 @@ pub fn take_up(data_dir: &Path, inboxes: Vec<Arc<Inbox<Notice>>>, log: Log) -> s
 
 fn read(directory: Directory, inbox: &Inbox<Notice>, log: &Log) {
     let path = directory.path().to_path_buf();
-    let mut found: Vec<Recovered> = Vec::new();
-    let recovery = match recovery::recover(&directory, &mut |message| found.push(message)) {
-        Ok(recovery) => recovery,
+    let read = recovery::find(&directory).and_then(|found| Ok((found, directory.reader()?)));
+    let ((recovery, mut living), reader) = match read {
+        Ok(read) => read,
         Err(error) => {
             let fields: &[(&str, &dyn std::fmt::Display)] = &[("directory", &path.display()), ("error", &error)];
             log.event(
@@ -72,7 +74,7 @@ fn read(directory: Directory, inbox: &Inbox<Notice>, log: &Log) {
         "spool of an earlier run taken up",
         &[
             ("directory", &path.display()),
-            ("messages", &found.len()),
+            ("messages", &report.messages),
             ("segments", &report.segments),
             ("octets", &report.octets),
             ("damaged_segments", &report.damaged_segments.len()),
@@ -80,8 +82,22 @@ fn read(directory: Directory, inbox: &Inbox<Notice>, log: &Log) {
         ],
     );
     inbox.send(Notice::Adopt(Box::new((directory, recovery.adopted))));
-    let mut found = found.into_iter().peekable();
-    while found.peek().is_some() {
-        inbox.send(Notice::TakeUp(found.by_ref().take(AT_ONCE).collect()));
+    let (taken, done) = mpsc::channel();
+    let mut ahead = 0;
+    while let Some(slice) = living.take(&reader, AT_ONCE) {
+        for (id, error) in &slice.unreadable {
+            let fields: &[(&str, &dyn std::fmt::Display)] = &[("id", id), ("error", error)];
+            log.event(
+                Level::Error,
+                "a message of an earlier run cannot be read and is left",
+                fields,
+            );
+        }
+        let taken = taken.clone();
+        inbox.send(Notice::TakeUp { slice, taken });
+        ahead += 1;
+        if ahead == AHEAD && done.recv().is_ok() {
+            ahead -= 1;
+        }
     }
 }

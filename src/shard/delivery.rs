@@ -130,12 +130,7 @@ impl Message {
         let fields = session.missing_fields(&shard.date(self.begun), self.id.as_str());
         match &mut self.way {
             Way::Files(Some(draft)) => draft.add_fields(&fields),
-            Way::Onward(parcel) if !parcel.is_in_spool() => {
-                // Nobody else has it yet.
-                if let Some(parcel) = Rc::get_mut(parcel) {
-                    parcel.fields = [&*parcel.fields, fields.as_bytes()].concat().into();
-                }
-            }
+            Way::Onward(parcel) if !parcel.is_in_spool() => parcel.add_fields(fields.as_bytes()),
             _ => {}
         }
     }

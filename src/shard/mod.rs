@@ -46,7 +46,7 @@ use crate::policy::tarpit::Owed;
 use crate::policy::{Policy, rate, tally};
 use crate::relay;
 use crate::spool::directory::Directory;
-use crate::spool::{self, Adopted, QueueId, Recovered, Spool};
+use crate::spool::{self, Adopted, QueueId, Spool};
 use route::Route;
 use slots::{Alarm, Slots};
 
@@ -117,7 +117,12 @@ pub enum Notice {
     /// An earlier run's spool, which this shard goes on with.
     Adopt(Box<(Directory, Adopted)>),
     /// Messages that were found in it.
-    TakeUp(Vec<Recovered>),
+    TakeUp {
+        /// Some of them.
+        slice: spool::Slice,
+        /// Hears when they are taken up.
+        taken: std::sync::mpsc::Sender<()>,
+    },
     /// From an operator.
     Operator(lookup::operator::Request),
     /// Idle sessions end, newcomers are refused, transactions may finish.
@@ -390,7 +395,12 @@ impl Shard {
                     self.spooling.used.set(true);
                     self.drive_spool();
                 }
-                Notice::TakeUp(messages) => self.take_up(messages),
+                Notice::TakeUp { slice, taken } => {
+                    self.take_up(slice);
+                    let _ = taken.send(());
+                    // There may be a million: others take their turns in between.
+                    futures_lite::future::yield_now().await;
+                }
                 Notice::Operator(request) => self.answer_operator(request),
                 Notice::Drain => self.drain(Alarm::Drain),
                 Notice::Stop => self.drain(Alarm::Stop),

@@ -23,6 +23,8 @@ use crate::smtp::path::ForwardPath;
 use crate::smtp::session::Custody;
 use crate::spool::{self, QueueId};
 
+/// Actions of the queue that are done before others take their turn: an attempt that finds no hop leads to the next.
+const ACTIONS_AT_ONCE: usize = 1024;
 /// Turns of the queue, each a bounded amount of work, between two looks at the sockets.
 const TURNS_AT_ONCE: usize = 16;
 /// Recipients that one line names; the rest is counted.
@@ -38,6 +40,8 @@ pub(super) struct Onward {
     routes: RefCell<Vec<Arc<Route>>>,
     /// Actions are being done; what they lead to is done by the same loop.
     busy: Cell<bool>,
+    /// There were too many for one go: a task is about to go on.
+    going_on: Cell<bool>,
 }
 
 impl Onward {
@@ -48,6 +52,7 @@ impl Onward {
             parcels: RefCell::default(),
             routes: RefCell::default(),
             busy: Cell::new(false),
+            going_on: Cell::new(false),
         }
     }
 
@@ -99,7 +104,7 @@ impl Shard {
             envelope,
             groups,
             size: parcel.size.get(),
-            authenticated: parcel.is_authenticated(),
+            authenticated: parcel.authenticated,
             client,
         };
         self.onward.keep(parcel);
@@ -140,10 +145,11 @@ impl Shard {
     }
 
     /// Messages of an earlier run: they go by the routes of today.
-    pub(super) fn take_up(self: &Rc<Self>, messages: Vec<spool::Recovered>) {
+    pub(super) fn take_up(self: &Rc<Self>, slice: spool::Slice) {
+        self.spool.borrow_mut().admit(slice.entries);
         let settings = self.settings();
         let at = self.moment(clock::now());
-        for message in messages {
+        for message in slice.messages {
             let spool::Recovered {
                 id,
                 head,
@@ -161,6 +167,7 @@ impl Shard {
             parcel.complete(content, octets, None);
             parcel.begun.set(true);
             parcel.durable.set(true);
+            self.drop_front(&parcel);
             self.count_queued(&parcel, true);
             let envelope = head.envelope.into_owned();
             let found = relay::Recovered {
@@ -168,7 +175,7 @@ impl Shard {
                 groups: self.groups_of_today(&settings, &envelope),
                 envelope,
                 size: octets,
-                authenticated: parcel.is_authenticated(),
+                authenticated: parcel.authenticated,
                 arrived: parcel.arrived / 1000,
                 progress,
             };
@@ -188,20 +195,27 @@ impl Shard {
         self.groups(routed)
     }
 
-    /// Does what the queue wants done, until it wants nothing more.
+    /// Does what the queue wants done, until it wants nothing more; where that is a lot, the rest in a moment.
     pub(super) fn act(self: &Rc<Self>) {
         if self.onward.busy.replace(true) {
             return;
         }
-        loop {
+        let mut left = ACTIONS_AT_ONCE;
+        while left > 0 {
             let action = self.onward.queue.borrow_mut().next_action();
-            match action {
-                Some(action) => self.act_on(action),
-                None => break,
-            }
+            let Some(action) = action else { break };
+            self.act_on(action);
+            left -= 1;
         }
         self.onward.busy.set(false);
         self.drive_spool();
+        if left == 0 && !self.onward.going_on.replace(true) {
+            self.spawn(|shard| async move {
+                futures_lite::future::yield_now().await;
+                shard.onward.going_on.set(false);
+                shard.act();
+            });
+        }
     }
 
     fn act_on(self: &Rc<Self>, action: Action) {

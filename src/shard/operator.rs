@@ -1,13 +1,15 @@
 //! What an operator asks of this shard's queue.
 //!
-//! Promises: an answer lists a bounded number of messages and recipients, so that a queue of a million holds up nobody; each
-//! request is answered once, or dropped with the shard. Lives on its shard.
+//! Promises: an answer lists a bounded number of messages and recipients, so that a queue of a million holds up nobody; what
+//! is said to be held, released or removed is so after a crash too; each request is answered once, or dropped with the
+//! shard. Lives on its shard.
 
 use std::rc::Rc;
 
 use super::{Shard, clock};
 use crate::lookup::operator::{
-    MAX_LISTED, MAX_RECIPIENTS, Message, Question, RECIPIENTS_LISTED, Recipient, Reply, Request, State, Status, Wish,
+    MAX_LISTED, MAX_RECIPIENTS, Message, Question, RECIPIENTS_LISTED, Recipient, Reply, ReplyTo, Request, State,
+    Status, Wish,
 };
 use crate::relay::queue::{Listed, Refused, Stand};
 use crate::spool::QueueId;
@@ -33,7 +35,7 @@ impl Shard {
                 Some((_, message)) => reply_to(Reply::Shown(Box::new(message))),
                 None => reply_to(Reply::Unknown),
             },
-            Question::Ask { id, wish } => reply_to(self.fulfil(&id, wish)),
+            Question::Ask { id, wish } => self.fulfil(&id, wish, reply_to),
             Question::RetryAll => {
                 self.hops.believe_all();
                 let queued = {
@@ -73,9 +75,9 @@ impl Shard {
         Some((id, message(&listed, from, MAX_RECIPIENTS)))
     }
 
-    fn fulfil(self: &Rc<Self>, id: &str, wish: Wish) -> Reply {
+    fn fulfil(self: &Rc<Self>, id: &str, wish: Wish, reply_to: ReplyTo) {
         let Some(id) = QueueId::parse(id) else {
-            return Reply::Unknown;
+            return reply_to(Reply::Unknown);
         };
         if matches!(wish, Wish::Retry | Wish::Release) {
             // Whoever asks knows more than we do.
@@ -93,9 +95,10 @@ impl Shard {
         };
         self.act();
         match done {
-            Ok(()) => Reply::Done,
-            Err(Refused::Unknown) => Reply::Unknown,
-            Err(Refused::Unacknowledged) => Reply::Unacknowledged,
+            Ok(()) if wish == Wish::Retry => reply_to(Reply::Done),
+            Ok(()) => self.confirm(id, reply_to),
+            Err(Refused::Unknown) => reply_to(Reply::Unknown),
+            Err(Refused::Unacknowledged) => reply_to(Reply::Unacknowledged),
         }
     }
 
@@ -103,7 +106,10 @@ impl Shard {
     async fn header_of(&self, id: QueueId) -> Option<String> {
         let parcel = self.onward.parcel(id)?;
         let (content, _, _) = self.beginning_of(id).await?;
-        let mut header = parcel.fields.to_vec();
+        let mut header = match parcel.front() {
+            Some(front) => front.fields.to_vec(),
+            None => self.read_front(&parcel).await.ok()?.fields.into_vec(),
+        };
         header.extend_from_slice(header_section(&content));
         Some(String::from_utf8_lossy(&header).into_owned())
     }

@@ -42,7 +42,7 @@ impl Shard {
                 Some((first.to_vec(), parcel.form, first.len() == octets.len()))
             }
             Body::Spool => {
-                let extents = self.spool.borrow().extents(id);
+                let extents = self.extents_of(id).ok()?;
                 let mut first = Vec::new();
                 let mut whole = true;
                 for extent in &extents {

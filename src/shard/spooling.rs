@@ -5,25 +5,26 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use super::disk::Disk;
-use super::parcel::{Body, Parcel};
+use super::parcel::{Body, Front, Origin, Parcel};
 use super::slots::Word;
 use super::{Shard, clock};
 use crate::log::Level;
-use crate::metrics::Gauge;
+use crate::lookup::operator::{Reply, ReplyTo};
+use crate::metrics::{Counter, Gauge};
 use crate::smtp::envelope::Envelope;
-use crate::spool::{Extent, Failure, Head, News, QueueId, Work};
+use crate::spool::{Extent, Failure, Head, News, QueueId, Task, Ticket, Work};
 
 /// Octets that may wait for the disk before sessions wait too.
 const WAITING_OCTETS: usize = 4 << 20;
 
 /// What drives the spool.
-#[derive(Debug)]
 pub(super) struct Spooling {
     pub disk: Disk,
     /// A message has been begun, or an earlier run's have been taken up. Before that the spool is left alone: who never needs
@@ -33,6 +34,17 @@ pub(super) struct Spooling {
     busy: Cell<bool>,
     /// Whoever waits until there is room.
     waiting: RefCell<Vec<Waker>>,
+    /// Operators who wait until what they have asked for is durable.
+    confirming: RefCell<HashMap<Ticket, ReplyTo>>,
+    confirms: Cell<u64>,
+}
+
+impl std::fmt::Debug for Spooling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spooling")
+            .field("disk", &self.disk)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Spooling {
@@ -43,6 +55,8 @@ impl Spooling {
             used: Cell::new(false),
             busy: Cell::new(false),
             waiting: RefCell::default(),
+            confirming: RefCell::default(),
+            confirms: Cell::new(0),
         }
     }
 }
@@ -54,26 +68,31 @@ impl Shard {
             return;
         };
         if !parcel.is_in_spool() {
+            let Body::Memory(octets) = parcel.body() else {
+                // It had gone to the spool as it came, and the disk has failed since.
+                let at = self.moment(clock::now());
+                return self.onward.queue.borrow_mut().cannot_persist(id, at);
+            };
             let queue = self.onward.queue.borrow();
             let Some(envelope) = queue.envelope(id) else {
                 return;
             };
             self.begin_record(&parcel, envelope);
-            if let Body::Memory(octets) = parcel.body() {
-                self.spool.borrow_mut().append(id, &octets);
-            }
+            self.spool.borrow_mut().append(id, &octets);
         }
         self.spool.borrow_mut().commit(id, parcel.content.get());
     }
 
     /// Begins the record of a message; its content follows.
     pub(super) fn begin_record(&self, parcel: &Parcel, envelope: &Envelope) {
-        let origin = &parcel.origin;
+        // It has never rested, so it is there.
+        let Some(front) = parcel.front() else { return };
+        let origin = &front.origin;
         self.spool.borrow_mut().begin(
             parcel.id,
             &Head {
                 envelope: Cow::Borrowed(envelope),
-                fields: Cow::Borrowed(&parcel.fields),
+                fields: Cow::Borrowed(&front.fields),
                 form: parcel.form,
                 arrived: parcel.arrived,
                 session: origin.session,
@@ -83,6 +102,7 @@ impl Shard {
             },
         );
         parcel.begun.set(true);
+        self.metrics.count(Counter::SpoolMessages);
         self.spooling.used.set(true);
     }
 
@@ -110,6 +130,11 @@ impl Shard {
     }
 
     fn start_work(self: &Rc<Self>, work: Work) {
+        match &work.task {
+            Task::Write { octets, .. } => self.metrics.add(Counter::SpoolOctetsWritten, octets.len() as u64),
+            Task::Sync { .. } => self.metrics.count(Counter::SpoolSyncs),
+            _ => {}
+        }
         let shard = self.clone();
         glommio::spawn_local(async move {
             let result = shard.spooling.disk.perform(work.directory, work.task).await;
@@ -146,6 +171,10 @@ impl Shard {
                 self.tell_waiter(id, Word::Written(Err(failure)));
                 self.act();
             }
+            News::Confirmed(ticket) => self.answer_confirm(ticket, Reply::Done),
+            News::Unconfirmed { ticket, failure } => {
+                self.answer_confirm(ticket, Reply::Unkept { error: failure.text });
+            }
             News::Poisoned { segment, failure, .. } => {
                 self.complain(
                     "a segment of the spool cannot be written and is left",
@@ -153,6 +182,25 @@ impl Shard {
                     &failure,
                 );
             }
+        }
+    }
+
+    /// Answers an operator when what was said of a message is durable.
+    pub(super) fn confirm(self: &Rc<Self>, id: QueueId, reply_to: ReplyTo) {
+        if !self.spooling.used.get() {
+            return reply_to(Reply::Done);
+        }
+        let ticket = Ticket(self.spooling.confirms.get());
+        self.spooling.confirms.set(ticket.0 + 1);
+        self.spooling.confirming.borrow_mut().insert(ticket, reply_to);
+        self.spool.borrow_mut().confirm(id, ticket);
+        self.drive_spool();
+    }
+
+    fn answer_confirm(&self, ticket: Ticket, reply: Reply) {
+        let waits = self.spooling.confirming.borrow_mut().remove(&ticket);
+        if let Some(reply_to) = waits {
+            reply_to(reply);
         }
     }
 
@@ -189,6 +237,29 @@ impl Shard {
         .await;
     }
 
+    /// Where the content of a message stands that is not in memory. Nobody takes one that is lost for an empty one.
+    pub(super) fn extents_of(&self, id: QueueId) -> io::Result<Vec<Extent>> {
+        let lost = || io::Error::other("the spool has lost the content of the message");
+        self.spool.borrow().extents(id).ok_or_else(lost)
+    }
+
+    /// The fields and the origin of a message that rests, read again.
+    pub(super) async fn read_front(&self, parcel: &Parcel) -> io::Result<Front> {
+        let extent = self.spool.borrow().head_extent(parcel.id);
+        let extent = extent.ok_or_else(|| io::Error::other("its head is not there"))?;
+        let octets = self.read_extent(&extent).await?;
+        let head = Head::decode(&octets).ok_or_else(|| io::Error::other("its head cannot be understood"))?;
+        Ok(Front {
+            fields: head.fields.into_owned().into(),
+            origin: Origin {
+                session: head.session,
+                client: head.client,
+                hello: head.hello.into(),
+                user: head.user.map(Into::into),
+            },
+        })
+    }
+
     /// Reads a piece of content back, and believes it only when its checksum says so.
     pub(super) async fn read_extent(&self, extent: &Extent) -> io::Result<Vec<u8>> {
         let octets = self.spooling.disk.read(extent).await?;
@@ -209,6 +280,16 @@ impl Shard {
         self.release(parcel.held());
         if let Some(buffer) = parcel.drop_body() {
             self.keep_buffer(buffer);
+        }
+        if parcel.rests() {
+            self.drop_front(parcel);
+        }
+    }
+
+    /// What can be read again in the spool is not kept in memory by a message that rests.
+    pub(super) fn drop_front(&self, parcel: &Parcel) {
+        if self.spool.borrow().head_extent(parcel.id).is_some() {
+            parcel.drop_front();
         }
     }
 

@@ -6,6 +6,7 @@
 //! Promises: a batch begins with room for its [`Mark`], holds whole records only, and every record has its checksums when
 //! it leaves. Lives on its shard.
 
+use super::Ticket;
 use super::record::{HEADER, Header, Kind, Mark, PAYLOAD_MOST, Seal};
 
 /// Room for the mark, which each batch begins with.
@@ -38,6 +39,8 @@ pub(super) struct Batch {
     pub(super) written: bool,
     /// Messages whose driver wants to hear when all of this is written.
     pub(super) flushes: Vec<u64>,
+    /// Who wants to hear when all of this is durable.
+    pub(super) confirms: Vec<Ticket>,
 }
 
 impl Batch {
@@ -48,6 +51,7 @@ impl Batch {
             durable: false,
             written: false,
             flushes: Vec::new(),
+            confirms: Vec::new(),
         }
     }
 

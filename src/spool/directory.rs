@@ -14,6 +14,7 @@
 //! Promises: no directory is ever held by two. Blocks; used at start, and by whoever removes a directory.
 
 use std::{
+    cell::RefCell,
     fmt,
     fs::{self, DirBuilder, File, TryLockError},
     io,
@@ -44,8 +45,10 @@ pub fn spare_name(segment: u32) -> String {
 pub struct Directory {
     path: PathBuf,
     salt: u64,
+    /// The segment that a piece was read from last, for the next.
+    last: RefCell<Option<(u32, File)>>,
     /// Holds the lock.
-    _lock: File,
+    lock: File,
 }
 
 /// Makes a directory for one shard of this run.
@@ -73,7 +76,8 @@ pub fn create(spool: &Path) -> io::Result<Directory> {
     Ok(Directory {
         path,
         salt,
-        _lock: handle,
+        last: RefCell::default(),
+        lock: handle,
     })
 }
 
@@ -95,7 +99,8 @@ pub fn adoptable(spool: &Path) -> io::Result<Vec<Directory>> {
             Ok(()) => found.push(Directory {
                 path,
                 salt,
-                _lock: handle,
+                last: RefCell::default(),
+                lock: handle,
             }),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(named("lock", &path)(error)),
@@ -115,6 +120,16 @@ impl Directory {
     /// What its tags are made from.
     pub fn salt(&self) -> u64 {
         self.salt
+    }
+
+    /// The same for somebody who only reads, while this one is used elsewhere. The lock is held as long as either lives.
+    pub fn reader(&self) -> io::Result<Directory> {
+        Ok(Directory {
+            path: self.path.clone(),
+            salt: self.salt,
+            last: RefCell::default(),
+            lock: self.lock.try_clone().map_err(named("hold", &self.path))?,
+        })
     }
 
     /// Removes it, with files of segments that were prepared and not used. Anything else in it is an error.
@@ -174,7 +189,12 @@ impl Disk for Directory {
     }
 
     fn piece(&self, segment: u32, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let (file, path) = self.open(segment)?;
+        let mut last = self.last.borrow_mut();
+        let path = self.path.join(segment_name(segment));
+        let file = match &mut *last {
+            Some((known, file)) if *known == segment => file,
+            last => &mut last.insert((segment, self.open(segment)?.0)).1,
+        };
         let size = file.metadata().map_err(named("read", &path))?.len();
         let length = length.min(usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX));
         let mut octets = vec![0; length];

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
+use super::words::Noted;
 use super::{DirectoryId, Extent};
 
 /// The home of a message that has none yet.
@@ -26,12 +27,14 @@ pub(super) struct Entry {
     pub(super) chunks: u32,
     /// Octets of content so far.
     pub(super) octets: u64,
+    /// Where its head stands; no octets where that is in several parts, or nowhere yet.
+    pub(super) head: HeadPlace,
     /// Where its content stands, as far as it is written.
     pub(super) pieces: SmallVec<[Piece; 1]>,
     /// The segments that hold something of it, each once.
     pub(super) segments: SmallVec<[u32; 4]>,
     /// The last [`Progress`](super::Progress), encoded: written anew whenever the record of it would be lost.
-    pub(super) progress: Option<Box<[u8]>>,
+    pub(super) progress: Noted,
 }
 
 /// ```text
@@ -51,6 +54,14 @@ pub(super) enum State {
     Settling,
 }
 
+/// A [`Piece`] of the segment that a message begins in.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HeadPlace {
+    pub(super) offset: u32,
+    pub(super) length: u32,
+    pub(super) checksum: u32,
+}
+
 /// An [`Extent`], shorter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece {
@@ -68,9 +79,10 @@ impl Entry {
             home: NOWHERE,
             chunks: 0,
             octets: 0,
+            head: HeadPlace::default(),
             pieces: SmallVec::new(),
             segments: SmallVec::new(),
-            progress: None,
+            progress: Noted::default(),
         }
     }
 
@@ -86,6 +98,18 @@ impl Entry {
             self.segments.push(segment);
         }
         new
+    }
+
+    /// Where its head stands, if that can be read back in one piece.
+    pub(super) fn head_extent(&self) -> Option<Extent> {
+        let known = self.state == State::Durable && self.head.length > 0;
+        known.then_some(Extent {
+            directory: self.directory,
+            segment: self.home,
+            offset: u64::from(self.head.offset),
+            length: self.head.length,
+            checksum: self.head.checksum,
+        })
     }
 
     pub(super) fn extents(&self) -> impl Iterator<Item = Extent> {
@@ -106,6 +130,6 @@ mod tests {
     #[test]
     fn a_message_costs_some_hundred_octets() {
         let entry = size_of::<Entry>() + size_of::<(u64, Box<Entry>)>() * 2;
-        assert!(entry <= 144, "{entry}");
+        assert!(entry <= 160, "{entry}");
     }
 }

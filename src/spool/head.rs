@@ -71,7 +71,7 @@ impl Head<'_> {
     }
 
     /// None where the octets are no head.
-    pub(super) fn decode(octets: &[u8]) -> Option<Head<'static>> {
+    pub fn decode(octets: &[u8]) -> Option<Head<'static>> {
         let mut rest = Reader::new(octets);
         let form = match rest.octet()? {
             0 => Form::Dotted,

@@ -17,7 +17,7 @@ use super::batch::{Batch, Place};
 use super::entry::Index;
 use super::record::{HEADER, Header, Kind, Mark, PAYLOAD_MOST, Seal, tag};
 use super::segment::{Segment, Segments};
-use super::{DirectoryId, Settings, Task};
+use super::{DirectoryId, Settings, Task, Ticket};
 
 mod failing;
 mod finishing;
@@ -66,10 +66,16 @@ pub(super) struct Log {
     sync_due: bool,
     /// Ends of segments; not yet durable in any other.
     seals: Vec<Seal>,
+    /// A segment was poisoned, and no other one says so yet.
+    unsaid: bool,
     spares: Vec<u32>,
     free: Vec<u32>,
-    /// Segments that could go but for a summary, when that was last too dear.
-    blocked: usize,
+    /// Octets that segments must have that could go but for summaries before it is looked again what those would cost.
+    dear: u64,
+    /// Segments of which a summary is to be written.
+    summaries: VecDeque<u32>,
+    /// Messages that live and are not known yet: what is not known is not dead.
+    missing: usize,
     /// Messages that are known.
     messages: usize,
     /// Those of them that are done with, not yet durably.
@@ -118,21 +124,36 @@ impl Log {
             unsynced: Group::default(),
             sync_due: false,
             seals: Vec::new(),
+            unsaid: false,
             spares: Vec::new(),
             free: Vec::new(),
-            blocked: 0,
+            dear: 0,
+            summaries: VecDeque::new(),
+            missing: 0,
             messages: 0,
             settling: 0,
             removed: false,
         }
     }
 
-    /// Takes over what recovery found: where older segments end, and how many messages live.
-    pub(super) fn resume(&mut self, seals: Vec<Seal>, messages: usize, index: &Index) {
+    /// Takes over what recovery found: where older segments end, and how many messages live, of which none is known yet.
+    pub(super) fn resume(&mut self, seals: Vec<Seal>, messages: usize) {
         self.seals = seals;
         self.messages = messages;
+        self.missing = messages;
         self.segments.retire_all();
+    }
+
+    /// So many messages of those are known now. `twice`: of these, those that another directory has too.
+    pub(super) fn admitted(&mut self, messages: usize, twice: usize, index: &Index) {
+        self.missing = self.missing.saturating_sub(messages);
+        self.messages = self.messages.saturating_sub(twice);
         self.reap(index);
+    }
+
+    /// Whether it is that of the directory with this salt.
+    pub(super) fn is_of(&self, salt: u64) -> bool {
+        self.salt == salt
     }
 
     /// One message more lives here.
@@ -188,6 +209,15 @@ impl Log {
         begun
     }
 
+    /// There is time: what gathers is to be durable soon. Where a segment ends that was poisoned is said even if there is
+    /// nothing else to be said: otherwise the next start would find there what somebody was told is not kept.
+    pub(super) fn idle(&mut self) {
+        if self.unsaid && self.head.is_none() && self.pending.is_empty() {
+            self.pending.push_back(Batch::new());
+        }
+        self.sync_soon();
+    }
+
     /// What gathers is to be durable soon.
     pub(super) fn sync_soon(&mut self) {
         self.wake();
@@ -210,6 +240,22 @@ impl Log {
             flight.flushes.push(id);
         } else {
             return false;
+        }
+        true
+    }
+
+    /// What was said so far is to be durable soon; whether there is anything that has to be waited for.
+    pub(super) fn confirm(&mut self, ticket: Ticket) -> bool {
+        self.sync_soon();
+        if let Some(batch) = self.pending.back_mut() {
+            batch.confirms.push(ticket);
+        } else if let Some(flight) = &mut self.flight {
+            flight.confirms.push(ticket);
+        } else if self.unsynced_is_durable() {
+            return false;
+        } else {
+            // A sync that is under way covers it, for nothing is written meanwhile.
+            self.unsynced.confirms.push(ticket);
         }
         true
     }
@@ -349,6 +395,7 @@ impl Log {
         let mut group = Group {
             durable: batch.durable,
             flushes: std::mem::take(&mut batch.flushes),
+            confirms: std::mem::take(&mut batch.confirms),
             ..Group::default()
         };
         let segments = &mut self.segments;

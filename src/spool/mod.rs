@@ -7,11 +7,12 @@
 //!
 //! The calls of [`Spool`] are of three kinds.
 //! - What is to be kept: [`begin`](Spool::begin), [`append`](Spool::append), [`flush`](Spool::flush),
-//!   [`commit`](Spool::commit), [`abandon`](Spool::abandon), [`update`](Spool::update), [`settle`](Spool::settle). An id
-//!   that is not known is ignored.
+//!   [`commit`](Spool::commit), [`abandon`](Spool::abandon), [`update`](Spool::update), [`settle`](Spool::settle),
+//!   [`confirm`](Spool::confirm). An id that is not known is ignored.
 //! - What to do: [`next_work`](Spool::next_work), [`done`](Spool::done), [`next_news`](Spool::next_news). After any call of
 //!   the first kind, and after `done`, the driver starts what work there is and tells the news.
-//! - What is known: [`extents`](Spool::extents), [`waiting_octets`](Spool::waiting_octets).
+//! - What is known: [`extents`](Spool::extents), [`head_extent`](Spool::head_extent),
+//!   [`waiting_octets`](Spool::waiting_octets).
 //!
 //! Promises: [`News::Durable`] comes after a sync that covers every octet of the message, and never after a failed one; a
 //! message whose settling was synced never comes back; memory is bounded by `waiting_octets`, which the driver keeps low,
@@ -32,6 +33,7 @@ pub mod recovery;
 mod scan;
 mod segment;
 mod summary;
+mod words;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
@@ -40,12 +42,13 @@ pub use extent::{Extent, Verifier};
 pub use head::{Content, Head};
 pub use progress::{Answer, Fate, Progress};
 pub use queue_id::QueueId;
-pub use recovery::{Adopted, Disk, Recovered, Recovery, Report, recover};
-pub use work::{DirectoryId, Failure, FailureKind, News, Task, Work, WorkId};
+pub use recovery::{Adopted, Disk, Entries, Living, Recovered, Recovery, Report, Slice, find, recover};
+pub use work::{DirectoryId, Failure, FailureKind, News, Task, Ticket, Work, WorkId};
 
 use entry::{Entry, Index, State};
 use log::{Doing, Log};
 use record::{Commit, Kind};
+use words::{Noted, Words};
 
 /// What can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +98,7 @@ pub struct Spool {
     under_way: HashMap<u64, (DirectoryId, Doing)>,
     works: u64,
     news: VecDeque<News>,
+    words: Words,
 }
 
 impl Spool {
@@ -108,24 +112,44 @@ impl Spool {
             under_way: HashMap::new(),
             works: 0,
             news: VecDeque::new(),
+            words: Words::default(),
         }
     }
 
-    /// Takes over a directory that recovery has read; its messages are then as durable ones of this run.
+    /// Takes over a directory that recovery has read; its messages are then as durable ones of this run. Those that do not
+    /// come with it come by [`Spool::admit`], and until the last has come nothing of the directory is removed.
     pub fn adopt(&mut self, adopted: Adopted) -> DirectoryId {
         let directory = DirectoryId(self.logs.len() as u32);
         let mut log = Log::new(directory, adopted.salt, self.settings, adopted.segments);
-        let mut messages = 0;
-        for (id, mut entry) in adopted.entries {
+        log.resume(adopted.seals, adopted.messages);
+        self.logs.push(log);
+        self.admit_to(directory, adopted.entries);
+        directory
+    }
+
+    /// More messages of a directory that was adopted.
+    pub fn admit(&mut self, entries: Entries) {
+        let place = self.logs.iter().position(|log| log.is_of(entries.salt));
+        if let Some(place) = place {
+            self.admit_to(DirectoryId(place as u32), entries.entries);
+        }
+    }
+
+    fn admit_to(&mut self, directory: DirectoryId, entries: Vec<(u64, Box<Entry>)>) {
+        let Some(log) = self.logs.get_mut(directory.0 as usize) else {
+            return;
+        };
+        let (mut known, admitted) = (0, entries.len());
+        for (id, mut entry) in entries {
             entry.directory = directory;
-            if let std::collections::hash_map::Entry::Vacant(place) = self.index.entry(id) {
-                messages += 1;
-                place.insert(entry);
+            match self.index.entry(id) {
+                std::collections::hash_map::Entry::Vacant(place) => {
+                    place.insert(entry);
+                }
+                std::collections::hash_map::Entry::Occupied(_) => known += 1,
             }
         }
-        log.resume(adopted.seals, messages, &self.index);
-        self.logs.push(log);
-        directory
+        log.admitted(admitted, known, &self.index);
     }
 
     /// A message begins. An id is used once.
@@ -196,7 +220,7 @@ impl Spool {
             }
             State::Committing | State::Durable => {
                 entry.state = State::Settling;
-                entry.progress = None;
+                entry.progress = Noted::default();
                 log.settle(id);
             }
             State::Settling => {}
@@ -206,12 +230,13 @@ impl Spool {
     /// Notes how far delivery is. Becomes durable with whatever is synced next, or by [`idle`](Spool::idle).
     pub fn update(&mut self, id: QueueId, progress: &Progress) {
         let id = id.number();
+        let encoded = progress.encode();
+        let noted = self.words.note(&encoded);
         if let Some((entry, log)) = self.find(id)
             && entry.state != State::Settling
         {
-            let encoded = progress.encode();
             log.push(Kind::Update, id, &encoded);
-            entry.progress = Some(encoded.into());
+            entry.progress = noted;
         }
     }
 
@@ -220,9 +245,21 @@ impl Spool {
         self.abandon(id);
     }
 
+    /// Makes durable what was said of a message, its settling too: answered by [`News::Confirmed`] or
+    /// [`News::Unconfirmed`], at once where there is nothing that is not durable.
+    pub fn confirm(&mut self, id: QueueId, ticket: Ticket) {
+        let waits = match self.find(id.number()) {
+            Some((_, log)) => log.confirm(ticket),
+            None => false,
+        };
+        if !waits {
+            self.news.push_back(News::Confirmed(ticket));
+        }
+    }
+
     /// Writes and syncs the updates and settlings that wait. For a driver that has nothing else to do, and now and then.
     pub fn idle(&mut self) {
-        self.logs.iter_mut().for_each(Log::sync_soon);
+        self.logs.iter_mut().for_each(Log::idle);
     }
 
     /// The next thing to be done, until there is none.
@@ -267,13 +304,17 @@ impl Spool {
         }
     }
 
-    /// Where the content of a message stands, in order, as far as it is written; none for a message that is not known.
-    pub fn extents(&self, id: QueueId) -> Vec<Extent> {
-        let entry = self
-            .index
-            .get(&id.number())
-            .filter(|entry| entry.state != State::Settling);
-        entry.map_or_else(Vec::new, |entry| entry.extents().collect())
+    /// Where the content of a message stands, in order, as far as it is written. None for a message that is not known: it
+    /// has failed, or is settled, and has no content, which is not the same as content without an octet.
+    pub fn extents(&self, id: QueueId) -> Option<Vec<Extent>> {
+        let entry = self.index.get(&id.number())?;
+        (entry.state != State::Settling).then(|| entry.extents().collect())
+    }
+
+    /// Where the head of a durable message can be read again, for [`Head::decode`]. None where it is too long to stand in one
+    /// piece.
+    pub fn head_extent(&self, id: QueueId) -> Option<Extent> {
+        self.index.get(&id.number())?.head_extent()
     }
 
     /// Octets that were handed over and are not yet in a file.

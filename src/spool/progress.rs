@@ -15,6 +15,8 @@ pub struct Progress {
     pub held: bool,
     /// The sender has been told that it is late, or is not to be told.
     pub notified: bool,
+    /// The operator has removed it: nobody is to be tried any more, and nobody is told.
+    pub removed: bool,
 }
 
 /// Where a recipient stands.
@@ -53,7 +55,7 @@ pub struct Answer {
 
 impl Progress {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![u8::from(self.held) | u8::from(self.notified) << 1];
+        let mut out = vec![u8::from(self.held) | u8::from(self.notified) << 1 | u8::from(self.removed) << 2];
         number(&mut out, self.recipients.len() as u64);
         for fate in &self.recipients {
             fate.encode(&mut out);
@@ -64,7 +66,7 @@ impl Progress {
     /// None where the octets are none.
     pub(super) fn decode(from: &[u8]) -> Option<Progress> {
         let mut rest = Reader::new(from);
-        let flags = rest.octet().filter(|flags| *flags < 4)?;
+        let flags = rest.octet().filter(|flags| *flags < 8)?;
         let mut recipients = Vec::new();
         for _ in 0..rest.number()? {
             recipients.push(Fate::decode(&mut rest)?);
@@ -73,6 +75,7 @@ impl Progress {
             recipients,
             held: flags & 1 != 0,
             notified: flags & 2 != 0,
+            removed: flags & 4 != 0,
         })
     }
 }
@@ -121,7 +124,9 @@ impl Fate {
 }
 
 impl Answer {
+    /// The time first: what follows is often the same for many messages, and then kept once.
     fn encode(&self, out: &mut Vec<u8>) {
+        number(out, self.at);
         let HopReply {
             code,
             status,
@@ -144,11 +149,11 @@ impl Answer {
             Origin::Ours => 7,
         });
         octets(out, self.hop.as_bytes());
-        number(out, self.at);
     }
 
     fn decode(rest: &mut Reader<'_>) -> Option<Answer> {
         let small = |number: u64| u16::try_from(number).ok();
+        let at = rest.number()?;
         Some(Answer {
             reply: HopReply {
                 code: small(rest.number()?)?,
@@ -167,7 +172,7 @@ impl Answer {
                 },
             },
             hop: rest.text()?.into(),
-            at: rest.number()?,
+            at,
         })
     }
 }
@@ -224,9 +229,10 @@ mod tests {
     proptest! {
         #[test]
         fn progress_is_read_as_it_was_written(
-            held in any::<bool>(), notified in any::<bool>(), recipients in prop::collection::vec(fate(), 0..5)
+            flags in any::<(bool, bool, bool)>(), recipients in prop::collection::vec(fate(), 0..5)
         ) {
-            let progress = Progress { recipients, held, notified };
+            let (held, notified, removed) = flags;
+            let progress = Progress { recipients, held, notified, removed };
             let octets = progress.encode();
             prop_assert_eq!(Progress::decode(&octets), Some(progress.clone()));
             for end in 0..octets.len() {
@@ -251,6 +257,7 @@ mod tests {
             recipients: vec![waiting],
             held: false,
             notified: false,
+            removed: false,
         };
         assert!(progress.encode().len() <= 12, "{}", progress.encode().len());
     }

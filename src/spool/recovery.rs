@@ -1,7 +1,9 @@
 //! Reading a directory that an earlier process left behind.
 //!
 //! First all segments are read, in order, one at a time: each message comes out as settled, as never whole (nobody was told
-//! that it is kept), as alive, or as damaged. Then the heads of those that live are read again and handed out one by one.
+//! that it is kept), as alive, or as damaged. Then the heads of those that live are read again and handed out: all at once
+//! ([`recover`]), or in slices while the spool has the directory already ([`find`]), so that a million of them are never in
+//! memory twice.
 //!
 //! Promises: content is believed only with its checksums, its whole length and every chunk; what was found is synced before
 //! it is handed out; damage is passed over, counted, and the file kept aside. In memory are one segment and some hundred
@@ -65,8 +67,32 @@ pub struct Recovery {
 pub struct Adopted {
     pub(super) salt: u64,
     pub(super) segments: Segments,
+    /// Messages that live, and those of them that come with this; the others come by [`Spool::admit`](super::Spool::admit).
+    pub(super) messages: usize,
     pub(super) entries: Vec<(u64, Box<Entry>)>,
     pub(super) seals: Vec<Seal>,
+}
+
+/// The messages that live in a directory, to be handed out.
+#[derive(Debug)]
+pub struct Living(std::vec::IntoIter<(u64, Box<Message>)>);
+
+/// What a spool needs of them, for [`Spool::admit`](super::Spool::admit).
+#[derive(Debug)]
+pub struct Entries {
+    pub(super) salt: u64,
+    pub(super) entries: Vec<(u64, Box<Entry>)>,
+}
+
+/// Some of them.
+#[derive(Debug)]
+pub struct Slice {
+    /// For the spool.
+    pub entries: Entries,
+    /// For who goes on with them.
+    pub messages: Vec<Recovered>,
+    /// Those whose head could not be read a second time, and why: they stay where they are, for the next start.
+    pub unreadable: Vec<(QueueId, String)>,
 }
 
 /// What was found, in numbers and names.
@@ -92,6 +118,63 @@ pub struct Report {
 
 /// Reads a directory, and hands out every message that lives in it.
 pub fn recover(disk: &dyn Disk, each: &mut dyn FnMut(Recovered)) -> io::Result<Recovery> {
+    let (mut read, living, mut report) = read_segments(disk)?;
+    for (id, message) in living {
+        match read_head(disk, id, &message)? {
+            Some(recovered) => {
+                each(recovered);
+                read.segments.count_in(id, &message.entry);
+                read.entries.push((id, message.into_entry()));
+            }
+            None => report.damage(id, &message.entry, disk),
+        }
+    }
+    read.messages = read.entries.len();
+    report.messages = read.messages;
+    Ok(Recovery { adopted: read, report })
+}
+
+/// Reads a directory. The messages are handed out later.
+pub fn find(disk: &dyn Disk) -> io::Result<(Recovery, Living)> {
+    let (mut adopted, living, mut report) = read_segments(disk)?;
+    for (id, message) in &living {
+        adopted.segments.count_in(*id, &message.entry);
+    }
+    adopted.messages = living.len();
+    report.messages = living.len();
+    Ok((Recovery { adopted, report }, Living(living.into_iter())))
+}
+
+impl Living {
+    /// The next ones, until there are none. `disk`: where they were found.
+    pub fn take(&mut self, disk: &dyn Disk, most: usize) -> Option<Slice> {
+        let mut slice = Slice {
+            entries: Entries {
+                salt: disk.salt(),
+                entries: Vec::with_capacity(most),
+            },
+            messages: Vec::with_capacity(most),
+            unreadable: Vec::new(),
+        };
+        for (id, message) in self.0.by_ref().take(most) {
+            let name = QueueId::from_number(id);
+            match read_head(disk, id, &message) {
+                Ok(Some(recovered)) => slice.messages.push(recovered),
+                Ok(None) => slice
+                    .unreadable
+                    .push((name, "its head cannot be understood".to_owned())),
+                Err(error) => slice.unreadable.push((name, error.to_string())),
+            }
+            slice.entries.entries.push((id, message.into_entry()));
+        }
+        (!slice.entries.entries.is_empty()).then_some(slice)
+    }
+}
+
+/// Messages by the number of their id.
+type Messages = Vec<(u64, Box<Message>)>;
+
+fn read_segments(disk: &dyn Disk) -> io::Result<(Adopted, Messages, Report)> {
     let mut numbers = disk.segments()?;
     numbers.sort_unstable();
     let mut report = Report {
@@ -136,30 +219,14 @@ pub fn recover(disk: &dyn Disk, each: &mut dyn FnMut(Recovered)) -> io::Result<R
         });
     }
     let living = judge(gathering.messages, disk, &numbers, &mut report);
-    let mut segments = gathering.segments;
-    let mut entries = Vec::with_capacity(living.len());
-    for (id, message) in living {
-        let Some(recovered) = read(disk, id, &message)? else {
-            report.damage(id, &message.entry, disk);
-            continue;
-        };
-        each(recovered);
-        for segment in &message.entry.segments {
-            segments.pin(*segment);
-        }
-        if let Some(home) = segments.find(message.entry.home) {
-            home.begun.push(id);
-        }
-        entries.push((id, Box::new(message.entry)));
-    }
-    report.messages = entries.len();
     let adopted = Adopted {
         salt: disk.salt(),
-        segments,
-        entries,
+        segments: gathering.segments,
+        messages: 0,
+        entries: Vec::new(),
         seals: last.into_iter().collect(),
     };
-    Ok(Recovery { adopted, report })
+    Ok((adopted, living, report))
 }
 
 /// Where segments end, as far as others say so. They do so in their first group.
@@ -184,12 +251,7 @@ fn seals(disk: &dyn Disk, numbers: &[u32]) -> io::Result<HashMap<u32, Seal>> {
 }
 
 /// Which messages live.
-fn judge(
-    messages: HashMap<u64, Message>,
-    disk: &dyn Disk,
-    numbers: &[u32],
-    report: &mut Report,
-) -> Vec<(u64, Message)> {
+fn judge(messages: HashMap<u64, Box<Message>>, disk: &dyn Disk, numbers: &[u32], report: &mut Report) -> Messages {
     let mut living = Vec::new();
     for (id, message) in messages {
         let Some(commit) = message.commit else {
@@ -210,7 +272,7 @@ fn judge(
 }
 
 /// Reads the head of a message again; none where it cannot be understood.
-fn read(disk: &dyn Disk, id: u64, message: &Message) -> io::Result<Option<Recovered>> {
+fn read_head(disk: &dyn Disk, id: u64, message: &Message) -> io::Result<Option<Recovered>> {
     let mut octets = Vec::new();
     for part in &message.head {
         octets.extend(disk.piece(part.segment, u64::from(part.offset), part.length as usize)?);
@@ -223,7 +285,11 @@ fn read(disk: &dyn Disk, id: u64, message: &Message) -> io::Result<Option<Recove
         head,
         content: commit.content,
         octets: commit.octets,
-        progress: message.entry.progress.as_deref().and_then(Progress::decode),
+        progress: message
+            .entry
+            .progress
+            .octets()
+            .and_then(|octets| Progress::decode(&octets)),
     }))
 }
 

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::entry::Entry;
 use super::record::Seal;
 
 /// One segment.
@@ -47,6 +48,8 @@ pub(super) struct Segments {
     all: BTreeMap<u32, Segment>,
     /// Those that might go; none that is being written.
     candidates: BTreeSet<u32>,
+    /// Something has changed since they were looked through.
+    changed: bool,
 }
 
 /// What [`Segments::reap`] finds.
@@ -82,12 +85,24 @@ impl Segments {
     pub(super) fn retire(&mut self, number: u32) {
         if self.all.contains_key(&number) {
             self.candidates.insert(number);
+            self.changed = true;
         }
     }
 
     /// All of them, for a directory into which nothing is written.
     pub(super) fn retire_all(&mut self) {
         self.candidates.extend(self.all.keys());
+        self.changed = true;
+    }
+
+    /// A message that was found lives in them.
+    pub(super) fn count_in(&mut self, id: u64, entry: &Entry) {
+        for number in &entry.segments {
+            self.pin(*number);
+        }
+        if let Some(home) = self.find(entry.home) {
+            home.begun.push(id);
+        }
     }
 
     /// A message with content in it begins to live.
@@ -103,6 +118,7 @@ impl Segments {
             segment.pins = segment.pins.saturating_sub(1);
             if segment.pins == 0 && written != Some(number) {
                 self.candidates.insert(number);
+                self.changed = true;
             }
         }
     }
@@ -149,6 +165,7 @@ impl Segments {
     /// It is gone, durably.
     pub(super) fn gone(&mut self, number: u32) {
         self.all.remove(&number);
+        self.changed = true;
     }
 
     /// It could not be removed.
@@ -156,12 +173,27 @@ impl Segments {
         if let Some(segment) = self.all.get_mut(&number) {
             segment.leaving = false;
             segment.kept = true;
+            self.changed = true;
         }
+    }
+
+    /// The last summary of a segment is durable.
+    pub(super) fn summarised(&mut self, number: u32) {
+        if let Some(segment) = self.all.get_mut(&number) {
+            (segment.summary, segment.summarising) = (segment.summary_begins, false);
+            self.changed = true;
+        }
+    }
+
+    /// Whether something has changed since the last [`Segments::reap`].
+    pub(super) fn have_changed(&self) -> bool {
+        self.changed
     }
 
     /// Looks through the candidates. To be called when all that was written is durable.
     pub(super) fn reap(&mut self) -> Reaped {
         let mut reaped = Reaped::default();
+        self.changed = false;
         let candidates: Vec<u32> = self.candidates.iter().copied().collect();
         for number in candidates {
             let Some(segment) = self.all.get(&number) else {

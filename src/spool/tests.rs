@@ -139,6 +139,46 @@ fn a_message_is_durable_after_one_write_and_one_sync_and_not_before() {
 }
 
 #[test]
+fn what_was_said_of_a_message_is_confirmed_after_the_sync_that_covers_it() {
+    let mut driven = Driven::new();
+    driven.finish(is_create, Ok(()));
+    driven.send(1, 100);
+    driven.finish(is_write, Ok(()));
+    driven.finish(is_sync, Ok(()));
+    driven.heard();
+    let id = QueueId::from_number(1);
+    driven.spool.confirm(id, Ticket(1));
+    driven.look();
+    assert_eq!(driven.heard(), [News::Confirmed(Ticket(1))], "nothing waits");
+
+    driven.spool.update(id, &Progress::default());
+    driven.spool.confirm(id, Ticket(2));
+    driven.look();
+    driven.finish(is_write, Ok(()));
+    assert_eq!(driven.heard(), []);
+    // The sync has begun, and covers this one too.
+    driven.spool.confirm(id, Ticket(3));
+    driven.look();
+    driven.finish(is_sync, Ok(()));
+    assert_eq!(driven.heard(), [2, 3].map(|ticket| News::Confirmed(Ticket(ticket))));
+
+    driven.spool.settle(id);
+    driven.spool.confirm(id, Ticket(4));
+    driven.look();
+    driven.finish(is_write, Err(broken()));
+    let unconfirmed = News::Unconfirmed {
+        ticket: Ticket(4),
+        failure: broken(),
+    };
+    assert!(driven.heard().contains(&unconfirmed));
+    driven.spool.confirm(id, Ticket(5));
+    driven.look();
+    driven.run();
+    assert_eq!(driven.heard(), [News::Confirmed(Ticket(5))], "it was said again");
+    assert_eq!(driven.spool.messages(), 0);
+}
+
+#[test]
 fn all_that_gathers_during_a_sync_shares_the_next() {
     let mut driven = Driven::new();
     driven.finish(is_create, Ok(()));
@@ -177,7 +217,7 @@ fn content_that_nobody_waits_for_is_not_written_until_there_is_enough_of_it() {
     driven.finish(is_write, Ok(()));
     assert!(!driven.has(is_sync));
     assert_eq!(driven.spool.waiting_octets(), 0);
-    let extents = driven.spool.extents(id);
+    let extents = driven.spool.extents(id).unwrap();
     assert_eq!(
         extents.iter().map(|extent| extent.length as usize).sum::<usize>(),
         300 << 10
@@ -237,9 +277,55 @@ fn a_write_that_fails_fails_its_messages_and_ends_the_segment() {
         driven.finish(is_sync, Ok(()));
         assert_eq!(driven.heard(), durable(&[3]));
         assert_eq!(driven.spool.messages(), 2);
-        assert_eq!(driven.spool.extents(QueueId::from_number(2)), []);
+        assert_eq!(driven.spool.extents(QueueId::from_number(2)), None);
         assert!(!driven.has(is_removal));
     }
+}
+
+#[test]
+fn the_end_of_a_poisoned_segment_is_said_though_no_more_mail_comes() {
+    let mut driven = Driven::new();
+    driven.finish(is_create, Ok(()));
+    driven.send(1, 100);
+    driven.finish(is_create, Ok(()));
+    driven.finish(is_write, Ok(()));
+    driven.finish(is_sync, Err(broken()));
+    assert!(driven.heard().contains(&failed(1, broken())));
+    assert!(!driven.has(is_write));
+    driven.spool.idle();
+    driven.look();
+    let Task::Write { segment, offset, .. } = driven.finish(is_write, Ok(())) else {
+        unreachable!()
+    };
+    assert_eq!((segment, offset), (2, 0));
+    driven.finish(is_sync, Ok(()));
+    driven.spool.idle();
+    driven.look();
+    assert!(!driven.has(is_write) && !driven.has(is_sync), "once");
+}
+
+#[test]
+fn a_flush_that_was_to_ride_along_with_a_message_that_fails_is_answered() {
+    let mut driven = Driven::new();
+    driven.finish(is_create, Ok(()));
+    let (first, second) = (QueueId::from_number(1), QueueId::from_number(2));
+    driven.spool.begin(first, &head());
+    driven.spool.append(first, &[b'x'; 28 << 10]);
+    driven.spool.flush(first);
+    driven.look();
+    driven.finish(is_create, Err(broken()));
+    while driven.has(is_write) {
+        driven.finish(is_write, Ok(()));
+    }
+    assert_eq!(driven.heard(), [News::Written(first)]);
+    // There is no room for the second, and no other segment can be had.
+    driven.spool.begin(second, &head());
+    driven.spool.append(second, &[b'x'; 6 << 10]);
+    driven.spool.flush(first);
+    driven.look();
+    driven.finish(is_sync, Ok(()));
+    driven.finish(is_create, Err(broken()));
+    assert_eq!(driven.heard(), [failed(2, broken()), News::Written(first)]);
 }
 
 #[test]
@@ -332,7 +418,7 @@ fn a_message_given_up_is_not_heard_of_again() {
     driven.look();
     driven.run();
     assert_eq!(driven.heard(), []);
-    assert!(driven.spool.extents(id).is_empty());
+    assert_eq!(driven.spool.extents(id), None);
 }
 
 #[test]

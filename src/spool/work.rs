@@ -19,6 +19,10 @@ impl DirectoryId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkId(pub u64);
 
+/// Names a call of [`Spool::confirm`](super::Spool::confirm) in the news of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
 /// Something to be done with files. It may be started at once, beside everything that is under way: what has to wait is
 /// handed out later.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +90,15 @@ pub enum News {
     Failed {
         /// Which.
         id: QueueId,
+        /// Why.
+        failure: Failure,
+    },
+    /// All that had been said of a message before [`Spool::confirm`](super::Spool::confirm) survives a crash.
+    Confirmed(Ticket),
+    /// It may not: the disk has failed. It will be said again.
+    Unconfirmed {
+        /// Of which call.
+        ticket: Ticket,
         /// Why.
         failure: Failure,
     },

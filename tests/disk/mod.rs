@@ -140,6 +140,12 @@ impl MemoryDisk {
         file[offset as usize..][..length].to_vec()
     }
 
+    /// The same, where they are there.
+    pub fn try_read(&self, salt: u64, segment: u32, offset: u64, length: usize) -> Option<Vec<u8>> {
+        let file = self.directories.get(&salt)?.get(&segment_name(segment))?;
+        Some(file.seen.get(offset as usize..)?.get(..length)?.to_vec())
+    }
+
     /// Changes a segment behind everybody's back.
     pub fn damage(&mut self, salt: u64, segment: u32, offset: usize, octets: &[u8]) {
         let file = self.file(salt, &segment_name(segment)).unwrap();

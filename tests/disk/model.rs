@@ -6,7 +6,7 @@
 //! - nothing is there twice, nothing is there in part, and no damage is reported where none was done.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use postern::smtp::Form;
 use postern::smtp::client::HopReply;
@@ -14,7 +14,7 @@ use postern::smtp::envelope::{Envelope, MailParameters, RcptParameters, Recipien
 use postern::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use postern::spool::{
     Answer, Content, DirectoryId, Failure, Fate, Head, News, Progress, QueueId, Recovered, Report, Settings, Spool,
-    Task, Work, recover,
+    Task, Ticket, Work, find, recover,
 };
 
 use super::{Chance, MemoryDisk};
@@ -28,6 +28,8 @@ pub struct Message {
     pub stage: Stage,
     /// What its progress may be; the last is what was said last.
     pub progress: Vec<Option<Progress>>,
+    /// Octets that each flush of which nothing was heard yet was about.
+    pub flushes: VecDeque<usize>,
     /// A settling was said, and may or may not be durable.
     pub settled: bool,
 }
@@ -53,6 +55,9 @@ pub struct Rig {
     pub poisoned: usize,
     pub written: HashSet<u64>,
     pub reports: Vec<Report>,
+    /// Who waits for a confirmation: of which message, what was said of it last, whether that was its end.
+    pub confirms: HashMap<Ticket, (u64, Option<Progress>, bool)>,
+    tickets: u64,
     salts: Vec<u64>,
     next: u64,
 }
@@ -73,6 +78,8 @@ impl Rig {
             poisoned: 0,
             written: HashSet::new(),
             reports: Vec::new(),
+            confirms: HashMap::new(),
+            tickets: 0,
             salts: vec![salt],
             next: 1,
         };
@@ -91,6 +98,7 @@ impl Rig {
             kind: Content::default(),
             stage: Stage::Open,
             progress: vec![None],
+            flushes: VecDeque::new(),
             settled: false,
         };
         self.messages.insert(id, message);
@@ -109,8 +117,33 @@ impl Rig {
     }
 
     pub fn flush(&mut self, id: u64) {
+        let message = self.messages.get_mut(&id).unwrap();
+        message.flushes.push_back(message.content.len());
         self.spool.flush(QueueId::from_number(id));
         self.collect();
+    }
+
+    /// What has been said of a message is to be durable.
+    pub fn confirm(&mut self, id: u64) {
+        let message = &self.messages[&id];
+        let last = message.progress.last().cloned().unwrap();
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.confirms.insert(ticket, (id, last, message.settled));
+        self.spool.confirm(QueueId::from_number(id), ticket);
+        self.collect();
+    }
+
+    fn is_confirmed(&mut self, ticket: Ticket) {
+        let (id, last, settled) = self.confirms.remove(&ticket).expect("confirmed twice");
+        let message = self.messages.get_mut(&id).unwrap();
+        if settled {
+            message.stage = Stage::Gone;
+        }
+        // Nothing that was said before may be found any more.
+        if let Some(place) = message.progress.iter().position(|known| *known == last) {
+            message.progress.drain(..place);
+        }
     }
 
     pub fn commit(&mut self, id: u64) {
@@ -165,6 +198,7 @@ impl Rig {
         let progress = Progress {
             held: self.chance.coin(),
             notified: self.chance.coin(),
+            removed: self.chance.coin(),
             recipients,
         };
         if matches!(message.stage, Stage::Open | Stage::Committed | Stage::Durable) && !message.settled {
@@ -220,6 +254,7 @@ impl Rig {
     }
 
     fn all_is_durable(&mut self) {
+        assert!(self.confirms.is_empty(), "somebody waits for ever");
         for message in self.messages.values_mut() {
             let heard = message.settled || message.stage != Stage::Committed;
             assert!(heard, "a committed message never hears of it");
@@ -253,12 +288,17 @@ impl Rig {
                         Stage::Open => Stage::Gone,
                         _ => Stage::Failed,
                     };
-                    assert!(self.spool.extents(id).is_empty());
+                    assert_eq!(self.spool.extents(id), None);
                 }
                 News::Written(id) => {
                     self.written.insert(id.number());
-                    self.check_content(id.number());
+                    let flushed = self.messages.get_mut(&id.number()).unwrap().flushes.pop_front();
+                    let read = self.read_content(id.number());
+                    assert!(read.len() >= flushed.expect("written, and nobody has asked for it"));
+                    assert!(self.messages[&id.number()].content.starts_with(&read));
                 }
+                News::Confirmed(ticket) => self.is_confirmed(ticket),
+                News::Unconfirmed { ticket, .. } => drop(self.confirms.remove(&ticket).unwrap()),
                 News::Poisoned { .. } => self.poisoned += 1,
             }
         }
@@ -271,20 +311,23 @@ impl Rig {
         assert_eq!(places.len(), busy.len(), "two writes or syncs of one directory at once");
     }
 
-    /// Reads the content back.
+    /// Reads the content back, and the head.
     pub fn check_content(&self, id: u64) {
         let message = &self.messages[&id];
-        let mut read = Vec::new();
-        for extent in self.spool.extents(QueueId::from_number(id)) {
+        if let Some(extent) = self.spool.head_extent(QueueId::from_number(id)) {
             let salt = self.salt(extent.directory);
             let octets = self
                 .disk
                 .read(salt, extent.segment, extent.offset, extent.length as usize);
-            let mut verifier = extent.verifier();
-            verifier.update(&octets);
-            assert!(verifier.finish());
-            read.extend(octets);
+            assert_eq!(Head::decode(&octets).as_ref(), Some(&message.head));
+        } else {
+            let short = message.head.envelope.recipients.len() < 50;
+            assert!(
+                message.stage != Stage::Durable || message.settled || !short,
+                "a short head in one piece"
+            );
         }
+        let read = self.read_content(id);
         if message.stage == Stage::Open {
             assert!(message.content.starts_with(&read));
         } else {
@@ -295,6 +338,21 @@ impl Rig {
                 message.content.len()
             );
         }
+    }
+
+    fn read_content(&self, id: u64) -> Vec<u8> {
+        let mut read = Vec::new();
+        for extent in self.spool.extents(QueueId::from_number(id)).unwrap_or_default() {
+            let salt = self.salt(extent.directory);
+            let octets = self
+                .disk
+                .read(salt, extent.segment, extent.offset, extent.length as usize);
+            let mut verifier = extent.verifier();
+            verifier.update(&octets);
+            assert!(verifier.finish());
+            read.extend(octets);
+        }
+        read
     }
 
     fn salt(&self, directory: DirectoryId) -> u64 {
@@ -336,13 +394,40 @@ impl Rig {
         self.salts = vec![salt];
         self.spool = Spool::new(self.settings, salt);
         self.written.clear();
+        self.confirms.clear();
         let mut found = Vec::new();
         for old in old {
-            let recovery = recover(&self.disk.view(old), &mut |recovered| found.push(recovered)).unwrap();
+            if self.chance.coin() {
+                let recovery = recover(&self.disk.view(old), &mut |recovered| found.push(recovered)).unwrap();
+                self.spool.adopt(recovery.adopted);
+                self.salts.push(old);
+                self.reports.push(recovery.report);
+                continue;
+            }
+            let (recovery, mut living) = find(&self.disk.view(old)).unwrap();
             self.spool.adopt(recovery.adopted);
             self.salts.push(old);
             self.reports.push(recovery.report);
+            loop {
+                // Whatever is done meanwhile, nothing goes that is still to be handed out.
+                while let Some(work) = self.spool.next_work() {
+                    self.under_way.push(work);
+                }
+                if self.chance.coin() && !self.under_way.is_empty() {
+                    let work = self.under_way.remove(0);
+                    let result = self.disk.perform(self.salt(work.directory), &work.task);
+                    self.spool.done(work.id, result);
+                }
+                let most = 1 + self.chance.below(4);
+                let Some(slice) = living.take(&self.disk.view(old), most) else {
+                    break;
+                };
+                self.spool.admit(slice.entries);
+                assert!(slice.unreadable.is_empty());
+                found.extend(slice.messages);
+            }
         }
+        self.messages.values_mut().for_each(|message| message.flushes.clear());
         self.judge(&found);
         self.collect();
     }

@@ -133,8 +133,9 @@ fn a_held_message_stays_over_a_restart_and_a_retry_and_goes_when_it_is_released(
 }
 
 #[test]
-fn a_list_of_more_than_a_page_names_everybody_once_in_order() {
-    let edge = Edge::start(&config(&format!("smtp://{}", free_address())));
+fn a_list_of_more_than_a_page_names_everybody_once_in_order_also_after_a_restart() {
+    let toml = config(&format!("smtp://{}", free_address()));
+    let mut edge = Edge::start(&toml);
     let mut clients: Vec<_> = (0..8).map(|_| edge.hello()).collect();
     for number in 0..600 {
         clients[number % 8].accepted("me@client.test", &["you@b.test"], "Subject: x\r\n\r\nHello.\r\n");
@@ -149,6 +150,22 @@ fn a_list_of_more_than_a_page_names_everybody_once_in_order() {
     }));
     assert!(ids.is_sorted_by(|a, b| a < b));
     assert!(ok(&edge, &["list"]).ends_with("600 messages\n"));
+    drop(clients);
+
+    let edge = Edge::start_in(edge.stop_and_keep_home(), &toml);
+    let mut again = Vec::new();
+    assert!(eventually(|| {
+        let all = listed(&edge);
+        again = all.iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect();
+        again.len() == 600 && all.iter().all(|m| m["status"] == "deferred")
+    }));
+    assert_eq!(again, ids);
+    // The fields that this hop has put on top are read from the spool.
+    let shown = ok(&edge, &["show", &ids[0]]);
+    assert!(
+        shown.contains("Received: from ") && shown.contains("Subject: x\n"),
+        "{shown}"
+    );
 }
 
 #[test]

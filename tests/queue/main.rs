@@ -7,6 +7,7 @@ mod edge;
 
 mod commands;
 mod hop;
+mod kept;
 mod reload;
 
 use std::process::{Command, Output, Stdio};

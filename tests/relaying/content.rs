@@ -26,6 +26,9 @@ fn a_message_that_the_hop_takes_within_the_delay_touches_no_disk() {
     );
     assert_eq!(taken[0].recipients, ["b@example.com"]);
     assert!(!is_spooled(&edge, "unmistakable"));
+    for metric in ["messages", "octets_written", "syncs"] {
+        assert_eq!(edge.metric(&format!("postern_spool_{metric}_total")), 0.0, "{metric}");
+    }
     assert_eq!(edge.metric("postern_acknowledgements_total{custody=\"next_hop\"}"), 1.0);
     assert_eq!(edge.metric("postern_queue_messages"), 0.0);
 }

@@ -26,6 +26,9 @@ fn mail_for_a_hop_that_is_down_is_acknowledged_from_the_spool_and_delivered_when
     assert_eq!(custody(&edge, &id), "spool");
     edge.wait_for(&format!("delivery id={id} ..status=deferred"));
     assert_eq!(edge.metric("postern_queue_messages"), 1.0);
+    assert_eq!(edge.metric("postern_spool_messages_total"), 1.0);
+    assert!(edge.metric("postern_spool_octets_written_total") >= 4096.0);
+    assert!(edge.metric("postern_spool_syncs_total") >= 1.0);
     hop.come_up();
     let taken = hop.wait_for(1);
     assert_eq!(behind_received(&taken[0].content), b"Subject: x\r\n\r\nx\r\n");

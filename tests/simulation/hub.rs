@@ -1,5 +1,7 @@
-//! A connection to a hub: our client on one side, a session that plays the hub on the other, and what may befall them.
+//! A connection to a hub: our client on one side; on the other a session that plays the hub, or a scripted one that speaks
+//! LMTP; and what may befall them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,16 +9,18 @@ use postern::relay::next_hop::Round;
 use postern::smtp::client::{
     Client, Dialect, HopReply, Outcome, Outgoing, Step as ClientStep, Terms as ClientTerms, Timeouts, TlsUse,
 };
-use postern::smtp::extension::Offered;
+use postern::smtp::extension::{Extension, Offered};
 use postern::smtp::limits::Limits;
 use postern::smtp::oxsmtp::Reply;
 use postern::smtp::session::{Custody, Question, Session, Step, Terms, Verdict};
 use postern::smtp::{BareNewline, Edition, Role};
-use postern::spool::QueueId;
+use postern::spool::{Extent, QueueId};
 
 use crate::disk::Chance;
-use crate::edge::Parcel;
 use crate::ledger::Ledger;
+use crate::lmtp::{Judgement, Lmtp};
+use crate::parcel::{Parcel, Shelf};
+use crate::sender::undotted;
 
 /// An attempt of a group, over one connection or several.
 pub struct Attempt {
@@ -27,15 +31,45 @@ pub struct Attempt {
     pub link: Option<Link>,
 }
 
+impl Attempt {
+    /// For a panic.
+    pub fn shown(&self) -> String {
+        let link = self.link.as_ref().map(|link| {
+            let octets = (link.to_hub.len(), link.to_client.len());
+            format!("to {}: {:?}, octets under way {octets:?}", link.address, link.client)
+        });
+        format!("{} {:?} {link:?}", self.id, self.recipients)
+    }
+}
+
+/// What a step of a connection needs of the world.
+pub struct Surroundings<'a> {
+    pub parcel: &'a Parcel,
+    pub recipients: &'a [u32],
+    pub shelf: Shelf<'a>,
+    pub now: Instant,
+    /// How often in a hundred something is refused for now.
+    pub trouble: usize,
+    pub chance: &'a mut Chance,
+    pub ledger: &'a mut Ledger,
+}
+
+enum Far {
+    Smtp(Box<Session>),
+    Lmtp(Lmtp),
+}
+
 /// One connection.
 pub struct Link {
     pub address: u8,
     client: Client,
-    hub: Session,
+    far: Far,
     to_hub: Vec<u8>,
     to_client: Vec<u8>,
     stored: Vec<u8>,
     sent: bool,
+    /// Content in the spool that is still to be read.
+    reading: Option<VecDeque<Extent>>,
     /// The hub has taken the message; our client has not heard of it yet.
     taken: Option<u64>,
 }
@@ -50,23 +84,15 @@ pub enum Came {
 }
 
 impl Link {
-    pub fn new(address: u8, now: Instant) -> Link {
-        let edition = Edition::Y2021;
-        let mut limits = Limits::of(Role::Relay);
-        limits.tarpit = std::time::Duration::ZERO;
-        let terms = Terms {
-            auth: Default::default(),
-            hostname: "hub.test".into(),
-            edition,
-            limits,
-            offered: Offered::of(edition, &[], false),
-            bare_newline: BareNewline::Refuse,
-            require_tls: false,
+    /// Every other address takes chunks.
+    pub fn new(address: u8, lmtp: bool, now: Instant) -> Link {
+        let chunking = address.is_multiple_of(2);
+        let mut far = match lmtp {
+            true => Far::Lmtp(Lmtp::new(chunking)),
+            false => Far::Smtp(hub(chunking, now)),
         };
-        let mut hub = Session::new(Arc::new(terms), "192.0.2.1".parse().unwrap(), now);
-        hub.greet(now);
         let terms = ClientTerms {
-            dialect: Dialect::Smtp,
+            dialect: if lmtp { Dialect::Lmtp } else { Dialect::Smtp },
             hello: "edge.test".into(),
             tls: TlsUse::Opportunistic,
             implicit_tls: false,
@@ -76,11 +102,15 @@ impl Link {
         Link {
             address,
             client: Client::new(Arc::new(terms), now),
-            to_client: std::mem::take(hub.output()),
-            hub,
+            to_client: std::mem::take(match &mut far {
+                Far::Smtp(hub) => hub.output(),
+                Far::Lmtp(hub) => &mut hub.output,
+            }),
+            far,
             to_hub: Vec::new(),
             stored: Vec::new(),
             sent: false,
+            reading: None,
             taken: None,
         }
     }
@@ -89,69 +119,63 @@ impl Link {
         self.client.deadline()
     }
 
-    /// Some octets go one way or the other. `trouble`: how often in a hundred something is refused for now.
-    pub fn step(
-        &mut self,
-        parcel: &Parcel,
-        recipients: &[u32],
-        now: Instant,
-        trouble: usize,
-        chance: &mut Chance,
-        ledger: &mut Ledger,
-    ) -> Came {
-        if !self.to_hub.is_empty() && (self.to_client.is_empty() || chance.coin()) {
-            self.run_hub(now, trouble, chance, ledger);
-            return Came::Nothing;
+    /// Some octets go one way or the other.
+    pub fn step(&mut self, around: &mut Surroundings<'_>) -> Came {
+        if !self.to_hub.is_empty() && (self.to_client.is_empty() || around.chance.coin()) {
+            let unread = self.to_hub.len();
+            self.run_hub(around);
+            // Half a line waits for the other half.
+            if self.to_hub.len() < unread || !self.to_client.is_empty() {
+                return Came::Nothing;
+            }
         }
-        let length = match chance.below(4) {
-            0 => 1 + chance.below(self.to_client.len()),
+        let length = match around.chance.below(4) {
+            0 => 1 + around.chance.below(self.to_client.len()),
             _ => self.to_client.len(),
         };
         let input: Vec<u8> = self.to_client.drain(..length.min(self.to_client.len())).collect();
-        self.run_client(&input, parcel, recipients, now)
+        self.run_client(&input, around)
     }
 
     /// The connection breaks. What the hub did not say in time is not known.
-    pub fn breaks(&mut self, parcel: &Parcel, recipients: &[u32], now: Instant, ledger: &mut Ledger) -> Came {
-        if let Some(token) = self.taken.take() {
-            ledger.entry(token).may_repeat = true;
-        }
-        self.hub.abandon();
+    pub fn breaks(&mut self, around: &mut Surroundings<'_>) -> Came {
+        self.forgets(around.ledger);
         self.client.lost("the connection broke");
-        self.run_client(&[], parcel, recipients, now)
+        self.run_client(&[], around)
     }
 
-    pub fn expires(&mut self, parcel: &Parcel, recipients: &[u32], now: Instant, ledger: &mut Ledger) -> Came {
-        if self.client.deadline().is_none_or(|deadline| now < deadline) {
+    pub fn expires(&mut self, around: &mut Surroundings<'_>) -> Came {
+        if self.client.deadline().is_none_or(|deadline| around.now < deadline) {
             return Came::Nothing;
         }
+        self.forgets(around.ledger);
+        self.client.expire(around.now);
+        self.run_client(&[], around)
+    }
+
+    /// What the hub may have said is not heard any more.
+    pub fn forgets(&mut self, ledger: &mut Ledger) {
         if let Some(token) = self.taken.take() {
             ledger.entry(token).may_repeat = true;
         }
-        self.client.expire(now);
-        self.run_client(&[], parcel, recipients, now)
     }
 
-    fn run_client(&mut self, input: &[u8], parcel: &Parcel, recipients: &[u32], now: Instant) -> Came {
+    fn run_client(&mut self, input: &[u8], around: &mut Surroundings<'_>) -> Came {
         let mut rest = input;
+        let (parcel, now) = (around.parcel, around.now);
         loop {
             let (used, step) = self.client.advance(rest, now);
             rest = &rest[used..];
             match step {
-                ClientStep::Read => {
-                    self.to_hub.append(self.client.output());
-                    // An unfinished line is shown again with more behind it.
-                    self.to_client.splice(..0, rest.iter().copied());
-                    return Came::Nothing;
-                }
+                ClientStep::Read => return self.pause(rest),
                 ClientStep::Ready if self.sent => panic!("ready again without an outcome"),
                 ClientStep::Ready => {
-                    let indices: Vec<usize> = recipients.iter().map(|&r| r as usize).collect();
+                    let indices: Vec<usize> = around.recipients.iter().map(|&r| r as usize).collect();
                     let outgoing = Outgoing {
                         envelope: &parcel.envelope,
                         recipients: &indices,
                         form: parcel.form,
-                        size: parcel.size() + parcel.fields.len() as u64,
+                        size: parcel.size + parcel.fields.len() as u64,
                         head: &parcel.fields,
                         eight_bit: false,
                         bare_newline: false,
@@ -161,7 +185,15 @@ impl Link {
                         return Came::Misfit(misfit.reply());
                     }
                 }
-                ClientStep::Content => self.client.content(&parcel.content, true, now),
+                ClientStep::Content => match self.piece(parcel, &around.shelf) {
+                    Some((octets, last)) => {
+                        self.client.content(&octets, last, now);
+                        if !last {
+                            return self.pause(rest);
+                        }
+                    }
+                    None => self.client.lost("the content cannot be read"),
+                },
                 ClientStep::Done => {
                     self.taken = None;
                     return Came::Over(self.client.take_outcomes());
@@ -176,10 +208,59 @@ impl Link {
         }
     }
 
-    fn run_hub(&mut self, now: Instant, trouble: usize, chance: &mut Chance, ledger: &mut Ledger) {
+    /// What was said goes out. An unfinished line is shown again with more behind it.
+    fn pause(&mut self, rest: &[u8]) -> Came {
+        self.to_hub.append(self.client.output());
+        self.to_client.splice(..0, rest.iter().copied());
+        Came::Nothing
+    }
+
+    /// The next piece of content, and whether it is the last.
+    fn piece(&mut self, parcel: &Parcel, shelf: &Shelf<'_>) -> Option<(Vec<u8>, bool)> {
+        if self.reading.is_none()
+            && let Some(octets) = &parcel.body
+        {
+            return Some((octets.clone(), true));
+        }
+        if self.reading.is_none() {
+            self.reading = Some(shelf.spool.extents(parcel.id)?.into());
+        }
+        let reading = self.reading.as_mut()?;
+        let Some(extent) = reading.pop_front() else {
+            return Some((Vec::new(), true));
+        };
+        Some((shelf.read(&extent)?, reading.is_empty()))
+    }
+
+    fn run_hub(&mut self, around: &mut Surroundings<'_>) {
+        match &mut self.far {
+            Far::Smtp(_) => self.run_smtp(around),
+            Far::Lmtp(hub) => {
+                let (chance, trouble) = (&mut *around.chance, around.trouble);
+                let mut judge = |path: &str, at_end: bool| match path.split(|c: char| c.is_ascii_digit()).next() {
+                    Some("never") if !at_end => Judgement::Never,
+                    Some("full") if at_end => Judgement::Never,
+                    _ if chance.below(100) < trouble => Judgement::Later,
+                    _ => Judgement::Yes,
+                };
+                let kept = hub.advance(&mut self.to_hub, &mut judge);
+                self.to_client.append(&mut hub.output);
+                for kept in kept {
+                    self.taken = around.ledger.arrived(&kept.content, &kept.recipients).or(self.taken);
+                }
+            }
+        }
+    }
+
+    fn run_smtp(&mut self, around: &mut Surroundings<'_>) {
+        let Far::Smtp(hub) = &mut self.far else { return };
+        let (now, trouble) = (around.now, around.trouble);
         let mut input = std::mem::take(&mut self.to_hub);
         loop {
-            let (used, step) = self.hub.advance(&input, now);
+            let (used, step) = hub.advance(&input, now);
+            if hub.take_report().is_some() {
+                self.stored.clear();
+            }
             if let Step::Store(range) = &step {
                 self.stored.extend_from_slice(&input[range.clone()]);
             }
@@ -187,65 +268,67 @@ impl Link {
             match step {
                 Step::Read | Step::Close => break,
                 Step::Send | Step::Store(_) => {}
-                Step::Ask(Question::Mail) => self.hub.answer(Verdict::Accept, now),
+                Step::Ask(Question::Mail) => hub.answer(Verdict::Accept, now),
                 Step::Ask(Question::Rcpt) => {
-                    let path = self.hub.forward_path_asked().unwrap().as_str().to_owned();
-                    let verdict = if path.starts_with("never") {
+                    let path = hub.forward_path_asked().unwrap().as_str().to_owned();
+                    let verdict = if path.starts_with("never") || path.starts_with("full") {
                         Verdict::Refuse(Reply::UserUnknown)
-                    } else if chance.below(100) < trouble {
+                    } else if around.chance.below(100) < trouble {
                         Verdict::Refuse(Reply::TryLater)
                     } else {
                         Verdict::Accept
                     };
-                    self.hub.answer(verdict, now);
+                    hub.answer(verdict, now);
                 }
                 Step::Discard => self.stored.clear(),
-                Step::Commit if chance.below(100) < trouble => {
+                Step::Commit if around.chance.below(100) < trouble => {
                     self.stored.clear();
-                    self.hub.refuse(Reply::TryLater, now);
+                    hub.refuse(Reply::TryLater, now);
                 }
-                Step::Commit => self.take(now, ledger),
+                Step::Commit => {
+                    let mut content = std::mem::take(&mut self.stored);
+                    if !hub.is_chunked() {
+                        content = undotted(&content);
+                    }
+                    let recipients = &hub.envelope().unwrap().recipients;
+                    let recipients: Vec<String> =
+                        recipients.iter().map(|r| r.forward_path.as_str().to_owned()).collect();
+                    self.taken = around.ledger.arrived(&content, &recipients);
+                    hub.acknowledge(Custody::Delivered, "0000000000000", now);
+                }
                 Step::Pause { .. } | Step::Handshake | Step::Ask(Question::Credentials | Question::StartTls) => {
                     panic!("a hub does neither")
                 }
             }
-            let _ = self.hub.take_report();
         }
-        self.to_client.append(self.hub.output());
+        self.to_client.append(hub.output());
         self.to_hub = input;
     }
+}
 
-    fn take(&mut self, now: Instant, ledger: &mut Ledger) {
-        let content = String::from_utf8(std::mem::take(&mut self.stored)).unwrap();
-        let recipients: Vec<String> = self
-            .hub
-            .envelope()
-            .unwrap()
-            .recipients
-            .iter()
-            .map(|r| r.forward_path.as_str().to_owned())
-            .collect();
-        let field = |name: &str| {
-            content
-                .lines()
-                .filter_map(|line| line.strip_prefix(name).map(str::to_owned))
-                .collect::<Vec<_>>()
-        };
-        let tokens = field("Token: ");
-        let token: u64 = tokens.first().expect("a message without its token").parse().unwrap();
-        if content.contains("report-type=delivery-status") {
-            if field("Action: ").iter().any(|action| action == "failed") {
-                for recipient in field("Final-Recipient: rfc822; ") {
-                    ledger.entry(token).reported.insert(recipient);
-                }
-            }
-        } else {
-            for recipient in recipients {
-                ledger.delivered(token, &recipient);
-            }
-            self.taken = Some(token);
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Far::Smtp(hub) = &mut self.far {
+            hub.abandon();
         }
-        ledger.note(token);
-        self.hub.acknowledge(Custody::Delivered, "0000000000000", now);
     }
+}
+
+fn hub(chunking: bool, now: Instant) -> Box<Session> {
+    let edition = Edition::Y2021;
+    let mut limits = Limits::of(Role::Relay);
+    limits.tarpit = std::time::Duration::ZERO;
+    let off: &[Extension] = if chunking { &[] } else { &[Extension::Chunking] };
+    let terms = Terms {
+        auth: Default::default(),
+        hostname: "hub.test".into(),
+        edition,
+        limits,
+        offered: Offered::of(edition, off, false),
+        bare_newline: BareNewline::Refuse,
+        require_tls: false,
+    };
+    let mut hub = Box::new(Session::new(Arc::new(terms), "192.0.2.1".parse().unwrap(), now));
+    hub.greet(now);
+    hub
 }

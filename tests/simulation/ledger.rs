@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use memchr::memmem;
 use postern::spool::QueueId;
 
 /// A message that a client has sent.
 #[derive(Debug, Default)]
 pub struct Entry {
     pub recipients: Vec<String>,
+    /// What the client sends, without doubled dots.
+    pub content: Vec<u8>,
     pub id: Option<QueueId>,
     pub acknowledged: bool,
     pub refused: bool,
@@ -42,8 +45,34 @@ impl Ledger {
         self.entries.entry(token).or_default()
     }
 
-    /// A hub has taken a message.
-    pub fn delivered(&mut self, token: u64, recipient: &str) {
+    /// A hub has taken a message, or a report: of which message.
+    pub fn arrived(&mut self, content: &[u8], recipients: &[String]) -> Option<u64> {
+        if memmem::find(content, b"report-type=delivery-status").is_some() {
+            let token = token(content, "Original-Envelope-Id: T").expect("a report about nothing");
+            self.note(token);
+            let text = std::str::from_utf8(content).unwrap();
+            let field = |name: &'static str| text.lines().filter_map(move |line| line.strip_prefix(name));
+            if field("Action: ").any(|action| action == "failed") {
+                let failed = field("Final-Recipient: rfc822; ").map(str::to_owned);
+                self.entry(token).reported.extend(failed);
+            }
+            return None;
+        }
+        let token = token(content, "Token: ").expect("a message without its token");
+        self.note(token);
+        let entry = self.entry(token);
+        let head = content.strip_suffix(&*entry.content).map(<[u8]>::to_vec);
+        let head = head.and_then(|head| String::from_utf8(head).ok()).unwrap_or_default();
+        let ours =
+            head.starts_with("Received: by edge.test id ") && head.ends_with("\r\n") && head.lines().count() == 1;
+        assert!(ours, "message {token} was altered on its way: {} octets", content.len());
+        for recipient in recipients {
+            self.delivered(token, recipient);
+        }
+        Some(token)
+    }
+
+    fn delivered(&mut self, token: u64, recipient: &str) {
         let entry = self.entry(token);
         let times = entry.delivered.entry(recipient.to_owned()).or_default();
         *times += 1;
@@ -85,4 +114,14 @@ impl Ledger {
             }
         }
     }
+}
+
+/// The number behind these words.
+pub fn token(content: &[u8], words: &str) -> Option<u64> {
+    let at = memmem::find(content, words.as_bytes())? + words.len();
+    let digits = content[at..].iter().take_while(|octet| octet.is_ascii_digit());
+    std::str::from_utf8(&digits.copied().collect::<Vec<u8>>())
+        .ok()?
+        .parse()
+        .ok()
 }

@@ -1,24 +1,30 @@
-//! The whole path of a message without a network, a disk or a clock: scripted clients, sessions, the timer wheel, the
-//! queue, the spool on a disk in memory, clients towards hubs that refuse, delay and vanish. One seed is one course of
-//! events; `POSTERN_SEED=n cargo test --test simulation one` replays it.
+//! The whole path of a message without a network, a disk or a clock: scripted clients that speak DATA and BDAT, sessions, the
+//! timer wheel, the queue, the spool on a disk in memory, clients towards hubs with and without CHUNKING and by LMTP, which
+//! refuse, delay and vanish; messages that go to the spool as they come, a process that drains and starts again, power that is
+//! cut. One seed is one course of events; `POSTERN_SEED=n cargo test --test simulation one` replays it.
 //!
 //! What must be true, whatever happens in whatever order:
 //! - a 250 is sent only for what is with a hub, durable in the spool, or durable as a report;
-//! - each acknowledged message is delivered to each recipient, or its failure is reported;
+//! - each acknowledged message is delivered to each recipient, byte for byte, or its failure is reported;
 //! - nothing is delivered twice but after a crash or a reply that was lost;
-//! - no session outlives its timers, and the counts of connections return to zero.
+//! - no session outlives its timers; a drain comes to its end; counts of connections and of memory return to zero.
 
 #[path = "../disk/mod.rs"]
 mod disk;
 mod edge;
+mod hops;
 mod hub;
+mod keeping;
 mod ledger;
+mod lmtp;
+mod parcel;
 mod sender;
+mod sessions;
 
 use edge::Edge;
 
 /// Seeds of one run of the tests.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 8000;
 
 fn run(seed: u64, crashes: bool) -> Edge {
     let mut edge = Edge::new(seed, crashes);
@@ -30,12 +36,14 @@ fn run(seed: u64, crashes: bool) -> Edge {
 
 /// Every seed by itself, and all together: each kind of end must have come about, or nothing was tested.
 fn run_all(from: u64, crashes: bool) {
-    let mut ends = [0; 6];
+    let (mut ends, mut drains) = ([0; 7], 0);
     for seed in from..from + SEEDS / 2 {
-        let ended = std::panic::catch_unwind(|| run(seed, crashes).ledger);
-        let Ok(ledger) = ended else {
+        let ended = std::panic::catch_unwind(|| run(seed, crashes));
+        let Ok(edge) = ended else {
             panic!("seed {seed}, crashes {crashes}");
         };
+        drains += edge.drains;
+        let ledger = edge.ledger;
         for entry in ledger.entries.values() {
             let repeated = entry.delivered.values().any(|&times| times > 1);
             let durable = entry.id.is_some_and(|id| ledger.durable.contains(&id));
@@ -46,14 +54,18 @@ fn run_all(from: u64, crashes: bool) {
                 entry.acknowledged && !durable,
                 !entry.reported.is_empty(),
                 repeated,
+                entry.acknowledged && entry.content.len() > sessions::PIECE,
             ];
             ends.iter_mut()
                 .zip(all)
                 .for_each(|(count, came)| *count += u64::from(came));
         }
     }
-    println!("acknowledged, refused, durable, acknowledged without the disk, reported, repeated: {ends:?}");
-    assert!(ends.iter().all(|&count| count > 10), "{ends:?}");
+    println!("acknowledged, refused, durable, acknowledged without the disk, reported, repeated, large: {ends:?}");
+    assert!(
+        ends.iter().all(|&count| count > 10) && drains > 100,
+        "{ends:?}, {drains} drains"
+    );
 }
 
 #[test]

@@ -8,16 +8,21 @@ pub struct Letter {
     pub token: u64,
     pub from: String,
     pub to: Vec<String>,
-    pub lines: usize,
+    /// Without doubled dots.
+    pub content: Vec<u8>,
+    /// Octets of a chunk; none: it goes by DATA.
+    pub chunk: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub enum Stage {
     Greeting,
     Hello,
     Mail,
     Rcpt(usize),
     Data,
+    /// Octets that have gone in chunks.
+    Chunk(usize),
     Content,
     Quit,
     Closed,
@@ -35,7 +40,7 @@ pub enum News {
 #[derive(Debug)]
 pub struct Sender {
     letters: VecDeque<Letter>,
-    stage: Stage,
+    pub stage: Stage,
     accepted: Vec<String>,
     heard: Vec<u8>,
     /// What it has sent and the edge has not read.
@@ -82,35 +87,42 @@ impl Sender {
             self.close();
             return None;
         }
-        let letter = self.letters.front().cloned();
-        match (self.stage, letter) {
-            (Stage::Greeting, _) if good => self.say("EHLO client.test\r\n", Stage::Hello),
-            (Stage::Hello, _) if good => self.next(),
-            (Stage::Mail, Some(letter)) if good => {
-                self.accepted.clear();
-                self.say(&format!("RCPT TO:<{}>\r\n", letter.to[0]), Stage::Rcpt(0));
+        let Some(letter) = self.letters.front().cloned() else {
+            match self.stage {
+                Stage::Greeting if good => self.say(b"EHLO client.test\r\n", Stage::Hello),
+                _ => self.give_up(),
             }
-            (Stage::Rcpt(at), Some(letter)) => {
+            return None;
+        };
+        match self.stage {
+            Stage::Greeting if good => self.say(b"EHLO client.test\r\n", Stage::Hello),
+            Stage::Hello if good => self.next(),
+            Stage::Mail if good => {
+                self.accepted.clear();
+                self.say(format!("RCPT TO:<{}>\r\n", letter.to[0]).as_bytes(), Stage::Rcpt(0));
+            }
+            Stage::Rcpt(at) => {
                 if good {
                     self.accepted.push(letter.to[at].clone());
                 }
                 match letter.to.get(at + 1) {
-                    Some(to) => self.say(&format!("RCPT TO:<{to}>\r\n"), Stage::Rcpt(at + 1)),
+                    Some(to) => self.say(format!("RCPT TO:<{to}>\r\n").as_bytes(), Stage::Rcpt(at + 1)),
                     None if self.accepted.is_empty() => self.give_up(),
-                    None => self.say("DATA\r\n", Stage::Data),
+                    None if letter.chunk.is_some() => {
+                        self.chunk(&letter, 0);
+                        return Some(News::Sending(letter.token, self.accepted.clone()));
+                    }
+                    None => self.say(b"DATA\r\n", Stage::Data),
                 }
             }
-            (Stage::Data, Some(letter)) if good => {
-                let mut content = format!("Token: {}\r\nSubject: a letter\r\n\r\n", letter.token);
-                for line in 0..letter.lines {
-                    // Some begin with a dot, which is doubled.
-                    content.push_str(if line % 3 == 0 { "..line\r\n" } else { "line\r\n" });
-                }
-                content.push_str(".\r\n");
-                self.say(&content, Stage::Content);
+            Stage::Data if good => {
+                let mut octets = dotted(&letter.content);
+                octets.extend_from_slice(b".\r\n");
+                self.say(&octets, Stage::Content);
                 return Some(News::Sending(letter.token, self.accepted.clone()));
             }
-            (Stage::Content, Some(letter)) => {
+            Stage::Chunk(gone) if good => self.chunk(&letter, gone),
+            Stage::Content => {
                 self.letters.pop_front();
                 self.next();
                 return Some(if good {
@@ -124,19 +136,56 @@ impl Sender {
         None
     }
 
+    /// The next chunk of a letter of which so many octets have gone.
+    fn chunk(&mut self, letter: &Letter, gone: usize) {
+        let rest = &letter.content[gone..];
+        let size = letter.chunk.unwrap().min(rest.len());
+        let (last, stage) = match size == rest.len() {
+            true => (" LAST", Stage::Content),
+            false => ("", Stage::Chunk(gone + size)),
+        };
+        let mut octets = format!("BDAT {size}{last}\r\n").into_bytes();
+        octets.extend_from_slice(&rest[..size]);
+        self.say(&octets, stage);
+    }
+
     fn next(&mut self) {
         match self.letters.front() {
-            Some(letter) => self.say(&format!("MAIL FROM:<{}>\r\n", letter.from), Stage::Mail),
+            Some(letter) => {
+                let command = format!("MAIL FROM:<{}> ENVID=T{}\r\n", letter.from, letter.token);
+                self.say(command.as_bytes(), Stage::Mail);
+            }
             None => self.give_up(),
         }
     }
 
     fn give_up(&mut self) {
-        self.say("QUIT\r\n", Stage::Quit);
+        self.say(b"QUIT\r\n", Stage::Quit);
     }
 
-    fn say(&mut self, text: &str, stage: Stage) {
-        self.output.extend_from_slice(text.as_bytes());
+    fn say(&mut self, octets: &[u8], stage: Stage) {
+        self.output.extend_from_slice(octets);
         self.stage = stage;
     }
+}
+
+/// With a second dot where one begins a line (RFC 5321 section 4.5.2).
+pub fn dotted(content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len() + 64);
+    for line in content.split_inclusive(|&octet| octet == b'\n') {
+        if line.starts_with(b".") {
+            out.push(b'.');
+        }
+        out.extend_from_slice(line);
+    }
+    out
+}
+
+/// The reverse.
+pub fn undotted(content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len());
+    for line in content.split_inclusive(|&octet| octet == b'\n') {
+        out.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+    }
+    out
 }

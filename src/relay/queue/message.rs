@@ -97,8 +97,8 @@ pub(super) struct Group {
     pub tried: bool,
     /// When to try next; of use while idle.
     pub due: Tick,
-    /// When it was last tried, in unix seconds; 0: never.
-    pub tried_unix: u64,
+    /// When it was last tried, in unix seconds; 0: never. Good until 2106.
+    pub tried_unix: u32,
     pub waiting: u32,
 }
 
@@ -190,6 +190,7 @@ impl Message {
     pub fn resume(&mut self, progress: Progress, at: Now) {
         self.held = progress.held;
         self.notified = progress.notified;
+        self.removed = progress.removed;
         for (index, fate) in progress.recipients.into_iter().enumerate() {
             let Some(group) = self.recipients.get(index).map(|r| r.group as usize) else {
                 return;
@@ -208,7 +209,7 @@ impl Message {
                             group.attempts = attempts;
                             group.due = at.tick_of(due);
                         }
-                        group.tried_unix = group.tried_unix.max(last.as_ref().map_or(0, |(_, at)| *at));
+                        group.is_tried_at(last.as_ref().map_or(0, |(_, at)| *at));
                     }
                     self.becomes(index, State::Waiting(last.map(|(said, _)| said)));
                 }
@@ -222,7 +223,7 @@ impl Message {
 
     fn resume_final(&mut self, index: usize, group: usize, said: (Arc<Said>, u64), state: fn(Arc<Said>) -> State) {
         if let Some(group) = self.groups.get_mut(group) {
-            group.tried_unix = group.tried_unix.max(said.1);
+            group.is_tried_at(said.1);
         }
         self.becomes(index, state(said.0));
     }
@@ -355,7 +356,7 @@ impl Message {
     pub fn progress(&self, at: Now) -> Progress {
         let fate = |recipient: &Recipient| {
             let group = self.groups.get(recipient.group as usize);
-            let tried = group.map_or(0, |g| g.tried_unix);
+            let tried = group.map_or(0, |g| g.tried_unix.into());
             let answer = |said: &Arc<Said>| Answer {
                 reply: said.reply.clone(),
                 hop: said.hop.as_ref().into(),
@@ -377,6 +378,7 @@ impl Message {
             recipients: self.recipients.iter().map(fate).collect(),
             held: self.held,
             notified: self.notified,
+            removed: self.removed,
         }
     }
 
@@ -402,7 +404,10 @@ impl Message {
                 recipient: self.envelope.recipients.get(index)?.clone(),
                 event,
                 said: said.cloned(),
-                tried: self.groups.get(recipient.group as usize).map_or(0, |g| g.tried_unix),
+                tried: self
+                    .groups
+                    .get(recipient.group as usize)
+                    .map_or(0, |g| g.tried_unix.into()),
                 until,
             });
         }
@@ -466,7 +471,22 @@ impl Group {
         }
     }
 
+    /// It was tried at this time, in unix seconds, or later.
+    pub fn is_tried_at(&mut self, unix: u64) {
+        self.tried_unix = self.tried_unix.max(u32::try_from(unix).unwrap_or(u32::MAX));
+    }
+
     pub fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Running { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_costs_some_hundred_octets() {
+        assert!(size_of::<Message>() <= 296, "{}", size_of::<Message>());
     }
 }

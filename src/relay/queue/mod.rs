@@ -155,7 +155,7 @@ impl Queue {
         }
         message.changed = false;
         self.messages.insert(id, message);
-        // Looked at in its turn: there may be many.
+        // Looked at in its turn, a removed one too: there may be many.
         self.arm(id, Some((false, at.tick)));
     }
 

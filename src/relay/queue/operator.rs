@@ -89,9 +89,11 @@ impl Queue {
         self.sweep = self.messages.keys().next().copied();
     }
 
-    /// Forgets a message: who is not being tried at this moment gets nothing, and the sender hears nothing.
+    /// Forgets a message: who is not being tried at this moment gets nothing, and the sender hears nothing, also after a
+    /// restart in the middle of an attempt.
     pub fn remove(&mut self, id: QueueId, at: Moment) -> Result<(), Refused> {
         self.ask(id, at, |message, now| {
+            message.changed |= !message.removed;
             message.removed = true;
             message.make_idle(now);
         })

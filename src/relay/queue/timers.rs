@@ -155,7 +155,7 @@ impl Queue {
         };
         known.phase = Phase::Idle;
         known.tried = true;
-        known.tried_unix = at.unix;
+        known.is_tried_at(at.unix);
         known.attempts = known.attempts.saturating_add(1);
         known.due = at.tick.after(self.terms.retry.wait(known.attempts));
         let route = known.route;

@@ -311,12 +311,15 @@ impl Courier {
                 return self.shard.hop_is_unknown(&self.peer);
             };
             let parcel = &job.parcel;
+            let Some(front) = parcel.front() else {
+                return self.shard.hop_is_unknown(&self.peer);
+            };
             let outgoing = Outgoing {
                 envelope,
                 recipients: &job.recipients,
                 form: parcel.form,
-                size: parcel.size.get() + parcel.fields.len() as u64,
-                head: &parcel.fields,
+                size: parcel.size.get() + parcel.fields_length(),
+                head: &front.fields,
                 eight_bit: parcel.content.get().eight_bit,
                 bare_newline: parcel.content.get().bare_newline,
             };
@@ -340,7 +343,10 @@ impl Courier {
         match parcel.body() {
             Body::Memory(octets) => self.client.content(&octets, true, clock::now()),
             Body::Spool => {
-                let extents = self.shard.spool.borrow().extents(parcel.id);
+                let extents = match self.shard.extents_of(parcel.id) {
+                    Ok(extents) => extents,
+                    Err(error) => return self.client.lost(&error.to_string()),
+                };
                 let last = extents.len().saturating_sub(1);
                 if extents.is_empty() {
                     self.client.content(&[], true, clock::now());

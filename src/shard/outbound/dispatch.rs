@@ -74,7 +74,8 @@ impl Shard {
             return self.no_hop(&job.parcel, job.group, no_connection("the server stops"));
         }
         match self.way(&mut job) {
-            Way::To(peer) => self.dispatch_to(&peer, job),
+            Way::To(peer) if job.parcel.front().is_some() => self.dispatch_to(&peer, job),
+            Way::To(peer) => self.spawn(move |shard| async move { shard.fetch_and_send(peer, job).await }),
             Way::Files(target) => self.spawn(move |shard| async move { shard.deliver_to_maildir(job, target).await }),
             Way::Nowhere => self.settle_attempt(
                 &job,
@@ -87,6 +88,23 @@ impl Shard {
             }),
             Way::Over(reply) => self.no_hop(&job.parcel, job.group, reply),
         }
+    }
+
+    /// Sends a group to a hop whose message rests: its fields are read again first, which a hop that is dead does not cost.
+    async fn fetch_and_send(self: Rc<Self>, peer: Rc<Peer>, job: Job) {
+        let read = self.read_front(&job.parcel).await;
+        match read {
+            Ok(front) => job.parcel.set_front(front),
+            Err(error) => {
+                self.hop_is_unknown(&peer);
+                let text = format!("the message cannot be read from the spool: {error}");
+                return self.try_elsewhere(job, ours(451, 4, &text));
+            }
+        }
+        if self.draining.get() {
+            return self.dispatch(job);
+        }
+        self.dispatch_to(&peer, job);
     }
 
     /// The server drains: what no connection has begun is not begun any more.

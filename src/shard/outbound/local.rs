@@ -47,6 +47,10 @@ impl Shard {
             parcel.form,
             parcel.form == Form::Dotted && parcel.content.get().bare_newline,
         );
+        let front = match parcel.front() {
+            Some(front) => front,
+            None => Rc::new(self.read_front(parcel).await?),
+        };
         {
             let queue = self.onward.queue.borrow();
             let Some(envelope) = queue.envelope(parcel.id) else {
@@ -59,14 +63,14 @@ impl Shard {
                 .map(|recipient| &recipient.forward_path);
             let hostname = self.settings().hostname.clone();
             plan.deliver(template, &envelope.reverse_path, recipients, &hostname, |_| {
-                parcel.fields.to_vec()
+                front.fields.to_vec()
             });
         }
         let mut draft = Draft::new(plan);
         let last = match parcel.body() {
             Body::Memory(octets) => octets.to_vec(),
             Body::Spool => {
-                let extents = self.spool.borrow().extents(parcel.id);
+                let extents = self.extents_of(parcel.id)?;
                 let mut piece = Vec::new();
                 for extent in &extents {
                     if !piece.is_empty() {

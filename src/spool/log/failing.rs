@@ -13,7 +13,7 @@ use super::{Doing, Log, Next};
 use crate::spool::batch::Batch;
 use crate::spool::entry::{Index, State};
 use crate::spool::record::{Header, Kind, Seal};
-use crate::spool::{Failure, News, QueueId};
+use crate::spool::{Failure, News, QueueId, Ticket};
 
 impl Log {
     /// A task is done, badly.
@@ -47,6 +47,7 @@ impl Log {
         if let Some(mut flight) = self.flight.take() {
             lost.messages.append(&mut flight.messages);
             lost.events.append(&mut flight.events);
+            lost.confirms.append(&mut flight.confirms);
             lost.flushes = flight.flushes;
         }
         let Some(head) = self.head.take() else { return };
@@ -56,12 +57,14 @@ impl Log {
             failure: failure.clone(),
         });
         self.fail(lost.messages, &failure, index, news);
+        news.extend(lost.confirms.into_iter().map(unconfirmed(&failure)));
         self.seals.push(Seal {
             segment: head.segment,
             end: head.durable,
             records: head.records,
             poisoned: true,
         });
+        self.unsaid = true;
         self.segments.poison(head.segment, head.durable == 0);
         if let Some(free) = self.segments.free_if_empty(head.segment) {
             self.free.push(free);
@@ -70,7 +73,8 @@ impl Log {
         let known = lost.flushes.into_iter().filter(|id| index.contains_key(id));
         news.extend(known.map(|id| News::Written(QueueId::from_number(id))));
         let events: Vec<Event> = lost.events.into_iter().map(|(event, _)| event).collect();
-        self.say_again(&events, index);
+        let flushed = self.say_again(&events, index);
+        self.are_written(flushed, news);
     }
 
     /// Nothing can be written: messages that wait for it fail, what is said of others waits.
@@ -82,7 +86,22 @@ impl Log {
             .flat_map(|batch| batch.records().filter_map(content))
             .collect();
         self.fail(messages, failure, index, news);
-        self.say_again(&[], index);
+        let confirms = self
+            .pending
+            .iter_mut()
+            .flat_map(|batch| std::mem::take(&mut batch.confirms));
+        news.extend(confirms.map(unconfirmed(failure)));
+        let flushed = self.say_again(&[], index);
+        self.are_written(flushed, news);
+    }
+
+    /// Messages that wait for a write which is not made any more, and have nothing in it: their content stands in a file, or
+    /// is on its way there.
+    fn are_written(&mut self, messages: Vec<u64>, news: &mut VecDeque<News>) {
+        match &mut self.flight {
+            Some(flight) => flight.flushes.extend(messages),
+            None => news.extend(messages.into_iter().map(|id| News::Written(QueueId::from_number(id)))),
+        }
     }
 
     fn fail(&mut self, messages: Vec<u64>, failure: &Failure, index: &mut Index, news: &mut VecDeque<News>) {
@@ -99,10 +118,14 @@ impl Log {
         }
     }
 
-    /// Gathers anew what is pending, without the content of messages that are gone, and what was lost.
-    fn say_again(&mut self, lost: &[Event], index: &Index) {
+    /// Gathers anew what is pending, without the content of messages that are gone, and what was lost. Gives the messages
+    /// whose flush has nothing left to wait for.
+    fn say_again(&mut self, lost: &[Event], index: &Index) -> Vec<u64> {
+        let mut flushed = Vec::new();
         let again: HashSet<Event> = lost.iter().copied().collect();
-        for batch in std::mem::take(&mut self.pending) {
+        let mut confirms = Vec::new();
+        for mut batch in std::mem::take(&mut self.pending) {
+            confirms.append(&mut batch.confirms);
             let first = self.pending.len().saturating_sub(1);
             for (header, payload) in batch.records() {
                 let kept = match header.kind {
@@ -122,22 +145,38 @@ impl Log {
                 gathered.durable |= living(gathered);
                 gathered.written |= !flushes.is_empty();
             }
-            if let Some(last) = self.pending.back_mut() {
-                last.flushes.extend(flushes);
+            match self.pending.back_mut() {
+                Some(last) => last.flushes.extend(flushes),
+                None => flushed.extend(flushes),
             }
         }
         for event in again {
             match event {
                 Event::Update(id) => {
                     let entry = index.get(&id).filter(|entry| entry.state != State::Settling);
-                    if let Some(progress) = entry.and_then(|entry| entry.progress.as_deref()) {
-                        self.push(Kind::Update, id, progress);
+                    if let Some(progress) = entry.and_then(|entry| entry.progress.octets()) {
+                        self.push(Kind::Update, id, &progress);
                     }
                 }
                 Event::Settled(id) => self.push(Kind::Settled, id, &[]),
                 Event::Summary(segment) => self.summarise(segment, index),
             }
         }
+        if !confirms.is_empty() {
+            // Whatever they wait for is pending by now. Where nothing is, an empty batch tells them.
+            let last = self.batch_with_room(0);
+            last.durable = true;
+            last.confirms = confirms;
+        }
+        flushed
+    }
+}
+
+fn unconfirmed(failure: &Failure) -> impl Fn(Ticket) -> News {
+    let failure = failure.clone();
+    move |ticket| News::Unconfirmed {
+        ticket,
+        failure: failure.clone(),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::group::Event;
-use super::{Doing, Log, Next};
+use super::{BATCH_MOST, Doing, Log, Next};
 use crate::spool::entry::{Entry, Index, State};
 use crate::spool::record::{HEADER, Kind};
 use crate::spool::{News, QueueId, summary};
@@ -28,6 +28,7 @@ impl Log {
             }
             Doing::RemoveDirectory => {}
         }
+        self.write_summaries(index);
     }
 
     fn written(&mut self, index: &mut Index, news: &mut VecDeque<News>) {
@@ -48,6 +49,7 @@ impl Log {
         self.unsynced.messages.append(&mut group.messages);
         self.unsynced.commits.append(&mut group.commits);
         self.unsynced.events.append(&mut group.events);
+        self.unsynced.confirms.append(&mut group.confirms);
     }
 
     fn synced(&mut self, index: &mut Index, news: &mut VecDeque<News>) {
@@ -56,6 +58,7 @@ impl Log {
         let Some(head) = &mut self.head else { return };
         (head.durable, head.records) = (head.offset, head.sequence);
         self.seals.clear();
+        self.unsaid = false;
         for id in group.commits {
             if let Some(entry) = index.get_mut(&id).filter(|entry| entry.state == State::Committing) {
                 entry.state = State::Durable;
@@ -71,13 +74,10 @@ impl Log {
                         self.forget(&entry);
                     }
                 }
-                Event::Summary(segment) => {
-                    if let Some(segment) = self.segments.find(segment) {
-                        (segment.summary, segment.summarising) = (segment.summary_begins, false);
-                    }
-                }
+                Event::Summary(segment) => self.segments.summarised(segment),
             }
         }
+        news.extend(group.confirms.into_iter().map(News::Confirmed));
         self.reap(index);
     }
 
@@ -99,39 +99,57 @@ impl Log {
                 self.segments.retire(head.segment);
             }
         }
+        if self.missing > 0 || !self.segments.have_changed() {
+            return;
+        }
         let reaped = self.segments.reap();
         self.free.extend(reaped.free);
-        // A summary may be larger than a segment. So it is written only where it frees twice what it costs, and looked at
-        // only when there is more to be freed than the last time.
-        self.blocked = self.blocked.min(reaped.blocked.len());
-        if reaped.blocked.len() > self.blocked {
-            self.blocked = reaped.blocked.len();
-            let summaries: Vec<_> = reaped
-                .homes
-                .into_iter()
-                .map(|home| (home, self.summary(home, index)))
-                .collect();
-            let cost: usize = summaries.iter().map(|(_, summary)| HEADER + summary.len()).sum();
-            if cost as u64 * 2 <= reaped.octets {
-                self.blocked = 0;
-                for (home, summary) in summaries {
-                    self.push_summary(home, &summary);
-                }
+        // A summary may be larger than a segment. So they are written only where they free twice what they cost; and since
+        // the cost is dear to find out, it is not asked again before there is as much to be freed.
+        if reaped.octets < self.dear {
+            return;
+        }
+        let cost: usize = reaped.homes.iter().map(|home| self.summary_cost(*home, index)).sum();
+        let cost = 2 * cost as u64;
+        if cost > reaped.octets {
+            self.dear = cost.max(reaped.octets + reaped.octets / 4);
+            return;
+        }
+        self.dear = 0;
+        for home in reaped.homes {
+            if let Some(segment) = self.segments.find(home) {
+                segment.summarising = true;
+                self.summaries.push_back(home);
             }
         }
+        self.write_summaries(index);
+    }
+
+    /// Writes summaries that are wanted, as far as they should wait in memory together.
+    pub(super) fn write_summaries(&mut self, index: &Index) {
+        while self.waiting_octets() < BATCH_MOST
+            && let Some(home) = self.summaries.pop_front()
+        {
+            if self.segments.find(home).is_some_and(|segment| !segment.leaving) {
+                self.summarise(home, index);
+            }
+        }
+    }
+
+    /// Octets of a summary, or a few more.
+    fn summary_cost(&mut self, segment: u32, index: &Index) -> usize {
+        let begun = self.segments.find(segment).map(|home| home.begun.as_slice());
+        let living = begun.unwrap_or_default().iter().filter_map(|id| index.get(id));
+        HEADER + living.map(|entry| summary::cost(entry.progress.len())).sum::<usize>()
     }
 
     /// Says which messages of a segment live.
     pub(super) fn summarise(&mut self, segment: u32, index: &Index) {
         let summary = self.summary(segment, index);
-        self.push_summary(segment, &summary);
-    }
-
-    fn push_summary(&mut self, segment: u32, summary: &[u8]) {
         if let Some(segment) = self.segments.find(segment) {
             segment.summarising = true;
         }
-        self.push(Kind::Summary, u64::from(segment), summary);
+        self.push(Kind::Summary, u64::from(segment), &summary);
     }
 
     fn summary(&mut self, segment: u32, index: &Index) -> Vec<u8> {
@@ -139,7 +157,7 @@ impl Log {
             return Vec::new();
         };
         home.begun.retain(|id| lives_in(index, *id, segment));
-        let progress = |id: &u64| Some((*id, index.get(id)?.progress.as_deref()));
+        let progress = |id: &u64| Some((*id, index.get(id)?.progress.octets()));
         summary::encode(home.begun.iter().filter_map(progress))
     }
 }

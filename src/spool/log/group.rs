@@ -2,7 +2,8 @@
 //!
 //! Promises: whatever depends on the place of a record learns of it here. Lives on its shard.
 
-use crate::spool::entry::{Index, NOWHERE, Piece};
+use crate::spool::Ticket;
+use crate::spool::entry::{HeadPlace, Index, NOWHERE, Piece};
 use crate::spool::record::{Header, Kind};
 use crate::spool::segment::Segments;
 
@@ -15,6 +16,8 @@ pub(super) struct Group {
     /// Each part of a record; whether it is the last.
     pub(super) events: Vec<(Event, bool)>,
     pub(super) flushes: Vec<u64>,
+    /// Who wants to hear when it is durable.
+    pub(super) confirms: Vec<Ticket>,
     pub(super) pieces: Vec<(u64, Piece)>,
     /// Octets, padding included.
     pub(super) octets: u64,
@@ -63,6 +66,13 @@ impl Group {
                     self.messages.push(id);
                 }
                 match header.kind {
+                    Kind::Begin if header.part == 0 && !header.more => {
+                        entry.head = HeadPlace {
+                            offset: at as u32,
+                            length: header.length,
+                            checksum: header.payload_crc,
+                        };
+                    }
                     Kind::Chunk => self.pieces.push((
                         id,
                         Piece {

@@ -7,20 +7,22 @@ use std::collections::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use crate::spool::DirectoryId;
-use crate::spool::entry::{Entry, Piece, State};
+use crate::spool::entry::{Entry, HeadPlace, Piece, State};
 use crate::spool::record::{Commit, Header, Kind, Seal};
 use crate::spool::segment::{Segment, Segments};
 use crate::spool::summary;
+use crate::spool::words::Words;
 
 /// All that was read so far.
 #[derive(Debug, Default)]
 pub(super) struct Gathering {
-    pub(super) messages: HashMap<u64, Message>,
+    pub(super) messages: HashMap<u64, Box<Message>>,
     pub(super) segments: Segments,
     /// The messages that begin in each segment.
     homes: HashMap<u32, Vec<u64>>,
     /// Updates and summaries of which parts are missing yet.
     parts: HashMap<(bool, u64), Parts>,
+    words: Words,
 }
 
 /// One message that was not settled yet.
@@ -31,6 +33,21 @@ pub(super) struct Message {
     pub(super) head: SmallVec<[Piece; 1]>,
     pub(super) head_is_whole: bool,
     pub(super) commit: Option<Commit>,
+}
+
+impl Message {
+    /// What the spool remembers of it.
+    pub(super) fn into_entry(self) -> Box<Entry> {
+        let mut entry = self.entry;
+        if let [head] = self.head.as_slice() {
+            entry.head = HeadPlace {
+                offset: head.offset,
+                length: head.length,
+                checksum: head.checksum,
+            };
+        }
+        Box::new(entry)
+    }
 }
 
 /// A record in several parts.
@@ -75,7 +92,7 @@ impl Gathering {
                 if let Some(parts) = self.assemble(number, header, payload)
                     && let Some(message) = self.messages.get_mut(&header.id)
                 {
-                    message.entry.progress = Some(parts.octets.into());
+                    message.entry.progress = self.words.note(&parts.octets);
                 }
             }
             Kind::Settled => {
@@ -98,12 +115,12 @@ impl Gathering {
             homes.entry(header.home).or_default().push(header.id);
             let mut entry = Entry::new(DirectoryId::OWN);
             (entry.home, entry.state) = (header.home, State::Durable);
-            Message {
+            Box::new(Message {
                 entry,
                 head: SmallVec::new(),
                 head_is_whole: false,
                 commit: None,
-            }
+            })
         });
         message.entry.stands_in(number);
         message
@@ -139,14 +156,18 @@ impl Gathering {
         };
         let kept: HashSet<u64> = living.iter().map(|(id, _)| *id).collect();
         if let Some(begun) = self.homes.get_mut(&home) {
-            begun.retain(|id| kept.contains(id));
-            // what stays there is what the summary names
+            let messages = &mut self.messages;
+            begun.retain(|id| {
+                let lives = kept.contains(id);
+                if !lives {
+                    messages.remove(id);
+                }
+                lives
+            });
         }
-        self.messages
-            .retain(|id, message| message.entry.home != home || kept.contains(id));
         for (id, progress) in living {
             if let Some(message) = self.messages.get_mut(&id) {
-                message.entry.progress = progress;
+                message.entry.progress = progress.map(|octets| self.words.note(&octets)).unwrap_or_default();
             }
         }
         if let Some(segment) = self.segments.find(home) {

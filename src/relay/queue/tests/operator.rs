@@ -84,6 +84,30 @@ fn a_removed_message_is_dropped_without_a_word_to_its_sender() {
 }
 
 #[test]
+fn a_message_removed_during_an_attempt_is_dropped_also_after_a_restart() {
+    let mut rig = Rig::new();
+    rig.deferred(message(1, &[&[0]], rig.waits()));
+    rig.pass(15 * SECOND);
+    assert_eq!(rig.said(), ["attempt 1 0 [0]"]);
+    rig.queue.remove(id(1), rig.at).unwrap();
+    assert_eq!(rig.said(), [""; 0]);
+    let progress = rig.updates.pop().unwrap().1;
+    assert!(progress.removed);
+    let recovered = Recovered {
+        id: id(2),
+        envelope: envelope("s@a.test", 1),
+        groups: groups_of(&[&[0]]),
+        size: 1,
+        authenticated: false,
+        arrived: rig.at.unix,
+        progress: Some(progress),
+    };
+    rig.queue.recovered(recovered, rig.at);
+    rig.queue.turn(rig.at);
+    assert_eq!(rig.all_said(), ["log 2 [0] dropped", "settle 2"]);
+}
+
+#[test]
 fn a_message_whose_client_waits_is_no_operators_business_yet() {
     let mut rig = Rig::new();
     rig.take(1, &[&[0]]);

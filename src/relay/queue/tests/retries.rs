@@ -136,6 +136,7 @@ fn a_recovered_message_whose_report_is_owed_is_reported() {
         recipients: vec![Fate::Failed(never), Fate::Settled],
         held: false,
         notified: false,
+        removed: false,
     };
     rig.queue.recovered(recovered(1, rig.at.unix, Some(progress)), rig.at);
     rig.queue.turn(rig.at);
