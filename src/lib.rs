@@ -4,6 +4,11 @@
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+// A panic costs a session, on other threads more: only tests may.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)
+)]
 
 pub mod smtp;
 

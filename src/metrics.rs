@@ -168,16 +168,13 @@ impl Metrics {
         })
     }
 
-    /// The column of a shard: to be called on the shard's own thread, whose later clones are the column's only writers.
-    ///
-    /// # Panics
-    /// When there is no such shard.
-    pub fn shard(&self, index: usize) -> ShardMetrics {
-        let column = self.shards.get(index).expect("a column for each shard").clone();
-        ShardMetrics {
-            column,
+    /// The column of a shard, none where there is no such shard: to be called on the shard's own thread, whose later clones
+    /// are the column's only writers.
+    pub fn shard(&self, index: usize) -> Option<ShardMetrics> {
+        Some(ShardMetrics {
+            column: self.shards.get(index)?.clone(),
             here: PhantomData,
-        }
+        })
     }
 
     /// Counts one, on a thread that is no shard.
@@ -361,7 +358,7 @@ mod tests {
             for i in 0..2 {
                 let metrics = &metrics;
                 scope.spawn(move || {
-                    let shard = metrics.shard(i);
+                    let shard = metrics.shard(i).unwrap();
                     shard.add(Counter::OctetsReceived, 40);
                     shard.raise(Gauge::Connections);
                     shard.raise(Gauge::Connections);
@@ -380,11 +377,17 @@ mod tests {
 
     #[test]
     fn a_code_that_no_reply_can_have_counts_nothing() {
-        let shard = Metrics::new(1);
-        [0, 99, 199, 600, u16::MAX]
-            .into_iter()
-            .for_each(|code| shard.shard(0).reply(code));
-        assert!(shard.replies().iter().all(|&(_, n)| n == 0));
+        let metrics = Metrics::new(1);
+        let shard = metrics.shard(0).unwrap();
+        for code in [0, 99, 199, 600, u16::MAX] {
+            shard.reply(code);
+        }
+        assert!(metrics.replies().iter().all(|&(_, n)| n == 0));
+    }
+
+    #[test]
+    fn a_shard_beyond_the_last_has_no_column() {
+        assert!(Metrics::new(1).shard(1).is_none());
     }
 
     #[test]

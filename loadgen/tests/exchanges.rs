@@ -3,7 +3,7 @@
 mod common;
 mod edge;
 
-use common::{Sink, run_with_figures};
+use common::{Sink, one_each, run_with_figures};
 use edge::{Edge, PASSWORD, Speech};
 use serde_json::Value;
 
@@ -15,16 +15,7 @@ fn load(edge: &Edge, flags: &[&str]) -> (bool, Value) {
 
 #[test]
 fn implicit_tls_is_spoken_from_the_first_octet_and_sessions_are_resumed_unless_told_not_to() {
-    let flags = [
-        "--messages",
-        "6",
-        "--connections",
-        "1",
-        "--per-connection",
-        "1",
-        "--tls",
-        "implicit",
-    ];
+    let flags = one_each("6", &["--tls", "implicit"]);
     for (more, full, resumed) in [(&[][..], 1, 5), (&["--tls-full"], 6, 0)] {
         let edge = Edge::start(Speech {
             tls: true,
@@ -79,18 +70,7 @@ fn a_proxy_header_of_version_2_is_right_to_the_octet() {
         header: 28,
         ..Speech::default()
     });
-    let flags = [
-        "--messages",
-        "3",
-        "--connections",
-        "1",
-        "--per-connection",
-        "1",
-        "--proxy",
-        "v2",
-        "--proxy-clients",
-        "2",
-    ];
+    let flags = one_each("3", &["--proxy", "v2", "--proxy-clients", "2"]);
     let (good, figures) = load(&edge, &flags);
     assert!(good, "{}", figures["stopped"]);
     // The signature; version 2 and PROXY; TCP over IPv4; twelve octets: source, destination, and their ports.
@@ -143,22 +123,19 @@ fn every_mechanism_proves_who_the_client_is_on_every_connection() {
                 extensions: &["AUTH NTLM LOGIN PLAIN"],
                 ..Speech::default()
             });
-            let flags = [
-                "--messages",
+            let flags = one_each(
                 "4",
-                "--connections",
-                "1",
-                "--per-connection",
-                "1",
-                "--auth",
-                mechanism,
-                "--user",
-                user,
-                "--password",
-                PASSWORD,
-                "--tls",
-                if tls { "implicit" } else { "off" },
-            ];
+                &[
+                    "--auth",
+                    mechanism,
+                    "--user",
+                    user,
+                    "--password",
+                    PASSWORD,
+                    "--tls",
+                    if tls { "implicit" } else { "off" },
+                ],
+            );
             let (good, figures) = load(&edge, &flags);
             assert!(good, "{mechanism}: {}", figures["stopped"]);
             let told = edge.told();

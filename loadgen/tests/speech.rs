@@ -6,7 +6,7 @@ mod server;
 use std::process::Command;
 use std::time::Duration;
 
-use common::Sink;
+use common::{Sink, one_each};
 use serde_json::Value;
 use server::{Behaviour, Server};
 
@@ -162,18 +162,7 @@ fn a_proxy_header_goes_before_the_greeting() {
         proxy: true,
         ..Behaviour::default()
     });
-    let flags = [
-        "--messages",
-        "6",
-        "--connections",
-        "1",
-        "--per-connection",
-        "1",
-        "--proxy",
-        "v1",
-        "--proxy-clients",
-        "2",
-    ];
+    let flags = one_each("6", &["--proxy", "v1", "--proxy-clients", "2"]);
     assert!(run(&server, &flags).0);
     let headers: Vec<String> = server
         .commands()

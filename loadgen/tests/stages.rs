@@ -6,7 +6,7 @@ mod server;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use common::{Sink, figures_of};
+use common::{Sink, figures_of, one_each};
 use serde_json::Value;
 use server::{Behaviour, Server};
 use socket2::{Domain, Socket, Type};
@@ -67,16 +67,7 @@ fn a_connection_that_has_to_wait_for_its_place_is_slow_to_connect_and_not_to_gre
 #[test]
 fn the_handshake_is_in_no_other_stage_than_tls() {
     let mut sink = Sink::start(&["127.0.0.1:0", "--starttls", "--connect", "delay=250ms"]);
-    let flags = [
-        "--messages",
-        "4",
-        "--connections",
-        "1",
-        "--per-connection",
-        "1",
-        "--tls",
-        "starttls",
-    ];
+    let flags = one_each("4", &["--tls", "starttls"]);
     let (good, figures) = sink.load(&flags);
     assert!(good, "{}", figures["stages"]);
     assert_eq!(figures["stages"]["tls"]["count"], 4);

@@ -218,30 +218,31 @@ impl std::fmt::Debug for Shard {
 pub fn start(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(format!("shard-{}", seed.index))
-        .spawn(move || {
-            // glommio panics on some kernels where it should say no.
-            match std::panic::catch_unwind(|| executor(seed.cpu)) {
-                Ok(Ok(executor)) => {
-                    executor.run(run(seed, started));
-                }
-                Ok(Err(error)) => drop(started.send(Err(error.to_string()))),
-                Err(payload) => {
-                    let said = payload.downcast_ref::<&str>().copied().unwrap_or("no text");
-                    drop(started.send(Err(format!("io_uring is not available: {said}"))));
-                }
-            }
+        .spawn(move || match executor(seed.cpu) {
+            Ok(executor) => executor.run(run(seed, started)),
+            Err(said) => drop(started.send(Err(said))),
         })
 }
 
-fn executor(cpu: usize) -> Result<LocalExecutor, glommio::GlommioError<()>> {
-    LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .io_memory(IO_MEMORY)
-        .ring_depth(RING_DEPTH)
-        .preempt_timer(PREEMPT)
-        .spin_before_park(SPIN)
-        // Otherwise every shard's helper thread would be pinned to the first core.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .make()
+fn executor(cpu: usize) -> Result<LocalExecutor, String> {
+    let make = || {
+        LocalExecutorBuilder::new(Placement::Fixed(cpu))
+            .io_memory(IO_MEMORY)
+            .ring_depth(RING_DEPTH)
+            .preempt_timer(PREEMPT)
+            .spin_before_park(SPIN)
+            // Otherwise every shard's helper thread would be pinned to the first core.
+            .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+            .make()
+    };
+    // glommio panics on some kernels where it should say no.
+    match std::panic::catch_unwind(make) {
+        Ok(made) => made.map_err(|error| error.to_string()),
+        Err(payload) => {
+            let said = payload.downcast_ref::<&str>().copied().unwrap_or("no text");
+            Err(format!("io_uring is not available: {said}"))
+        }
+    }
 }
 
 /// Makes what a shard runs on and ends it again: whether this host lets it. To be called on a thread of its own.
@@ -250,14 +251,7 @@ fn executor(cpu: usize) -> Result<LocalExecutor, glommio::GlommioError<()>> {
 ///
 /// What the system said.
 pub fn try_ring(cpu: usize) -> Result<(), String> {
-    match std::panic::catch_unwind(|| executor(cpu)) {
-        Ok(Ok(executor)) => {
-            executor.run(async {});
-            Ok(())
-        }
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(payload) => Err(payload.downcast_ref::<&str>().copied().unwrap_or("no text").to_owned()),
-    }
+    executor(cpu).map(|executor| executor.run(async {}))
 }
 
 async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
@@ -285,6 +279,10 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         now: clock::now(),
         unix: clock::unix_millis(wall.at(clock::now())) / 1000,
     };
+    let Some(metrics) = metrics.shard(index) else {
+        let _ = started.send(Err(format!("there are no metrics for shard {index}")));
+        return;
+    };
     let shard = Rc::new(Shard {
         settings: RefCell::new(Rc::new(settings)),
         column: Rc::new(column),
@@ -301,7 +299,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         buffers: RefCell::default(),
         held: Cell::new(0),
         lines: RefCell::new(lines),
-        metrics: metrics.shard(index),
+        metrics,
         ids: RefCell::new(ids::Ids::new(index)),
         dates: RefCell::default(),
         draining: Cell::new(false),
@@ -335,12 +333,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
     while !shard.is_finished() {
         let now = clock::now();
         heartbeats.beat(index, now);
-        shard.wall.set(clock::Wall::set(now));
-        shard.slots.turn(now);
-        shard.turn_queue(now);
-        shard.spool.borrow_mut().idle();
-        shard.drive_spool();
-        shard.lines.borrow_mut().flush();
+        shard.tick(now);
         Timer::new(TICK).await;
     }
     for listener in shard.listeners.borrow().iter() {
@@ -350,6 +343,16 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
 }
 
 impl Shard {
+    /// What is due now and is no task of its own.
+    fn tick(self: &Rc<Self>, now: Instant) {
+        self.wall.set(clock::Wall::set(now));
+        self.slots.turn(now);
+        self.turn_queue(now);
+        self.spool.borrow_mut().idle();
+        self.drive_spool();
+        self.lines.borrow_mut().flush();
+    }
+
     /// Drained: the last connection is gone, what was acknowledged is with its hop or durable, and the disk is still.
     fn is_finished(&self) -> bool {
         self.draining.get()

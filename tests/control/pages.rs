@@ -135,7 +135,7 @@ fn every_event_and_every_known_code_has_a_series_before_it_happens() {
 #[test]
 fn what_a_shard_counts_is_what_the_text_says() {
     let metrics = Metrics::new(2);
-    let shard = metrics.shard(1);
+    let shard = metrics.shard(1).unwrap();
     shard.count(Counter::MessagesReceived);
     shard.reply(599);
     shard.set(Gauge::QueueMessages, 7);

@@ -259,9 +259,17 @@ fn clocks(source: &Source) -> Vec<String> {
         .collect()
 }
 
+/// Words of work that was put off and of tests that do not run; each in two parts, so that whoever searches the tree for them
+/// finds none here.
+pub const LEFT_OUT: [&str; 3] = [
+    concat!("todo", "!"),
+    concat!("unimplemented", "!"),
+    concat!("#[", "ignore"),
+];
+
 /// Work that was put off, and tests that do not run.
 pub fn left_out(source: &Source) -> Vec<String> {
-    lines_with(&source.code, &["todo!", "unimplemented!", "#[ignore"])
+    lines_with(&source.code, &LEFT_OUT)
         .map(|(line, what)| place(source, line, &format!("{what} is no end of the work")))
         .collect()
 }

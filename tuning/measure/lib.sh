@@ -41,6 +41,24 @@ namespace() {
     ip -n "$NS${1:-}" link set lo up
 }
 
+# A namespace by its suffix behind a veth: 10.66.0.1 is here (mE$$), 10.66.0.2 there (mF$$). Arguments are SUFFIX PREFIX_LENGTH.
+veth_to() {
+    namespace "$1"
+    ip link add mE"$$" netns "$NS" type veth peer name mF"$$" netns "$NS$1"
+    ip -n "$NS" addr add "10.66.0.1/$2" dev mE"$$"
+    ip -n "$NS" link set mE"$$" up
+    ip -n "$NS$1" addr add "10.66.0.2/$2" dev mF"$$"
+    ip -n "$NS$1" link set mF"$$" up
+}
+
+# The namespace -far behind a slow line, 50 ms each way (delay.py: this kernel has no netem): 10.66.0.1 is here, 10.66.0.2 there.
+slow_line_to_far() {
+    namespace -far
+    taskset -c 1 python3 "$HERE/delay.py" "$NS" 10.66.0.1/24 "$NS-far" 10.66.0.2/24 50 &
+    UNDO+=("kill $!")
+    sleep 1
+}
+
 # Runs to its end in the namespace. (What is put into the background is called without it, so that $! is the program itself.)
 inside() { ip netns exec "$NS" "$@"; }
 

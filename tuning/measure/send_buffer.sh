@@ -2,11 +2,7 @@
 # net.ipv4.tcp_wmem and tcp_notsent_lowat: relaying messages of 2 MB to a next hop 50 ms away (100 ms there and back).
 . "$(dirname "$0")/lib.sh"
 namespace
-namespace -far
-taskset -c 1 python3 "$HERE/delay.py" "$NS" 10.66.0.1/24 "$NS-far" 10.66.0.2/24 50 &
-LINE=$!
-UNDO+=("kill $LINE")
-sleep 1
+slow_line_to_far
 run() {
     hop_port
     set_here "net.ipv4.tcp_wmem=4096 16384 $1"

@@ -2,12 +2,7 @@
 # Receive packet steering: clients behind a veth; its packets are handled on the shard's core, on the other one, or where they come from.
 . "$(dirname "$0")/lib.sh"
 namespace
-namespace -far
-ip link add mE"$$" netns "$NS" type veth peer name mF"$$" netns "$NS-far"
-ip -n "$NS" addr add 10.66.0.1/24 dev mE"$$"
-ip -n "$NS" link set mE"$$" up
-ip -n "$NS-far" addr add 10.66.0.2/24 dev mF"$$"
-ip -n "$NS-far" link set mF"$$" up
+veth_to -far 24
 ADDRESS=0.0.0.0
 run() {
     inside sh -c "echo $1 > /sys/class/net/mE$$/queues/rx-0/rps_cpus"

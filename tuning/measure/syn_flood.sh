@@ -3,12 +3,7 @@
 # come over a veth, some 5000 a second.
 . "$(dirname "$0")/lib.sh"
 namespace
-namespace -flood
-ip link add mE"$$" netns "$NS" type veth peer name mF"$$" netns "$NS-flood"
-ip -n "$NS" addr add 10.66.0.1/16 dev mE"$$"
-ip -n "$NS" link set mE"$$" up
-ip -n "$NS-flood" addr add 10.66.0.2/16 dev mF"$$"
-ip -n "$NS-flood" link set mF"$$" up
+veth_to -flood 16
 # Strangers come from 10.77.0.0/16; nobody there answers a SYN-ACK.
 ip -n "$NS" route add 10.77.0.0/16 via 10.66.0.2
 ADDRESS=0.0.0.0

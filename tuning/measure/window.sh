@@ -2,11 +2,7 @@
 # net.ipv4.tcp_rmem: messages of 4 MB over a line with 100 ms there and back (delay.py: this kernel has no netem).
 . "$(dirname "$0")/lib.sh"
 namespace
-namespace -far
-taskset -c 1 python3 "$HERE/delay.py" "$NS" 10.66.0.1/24 "$NS-far" 10.66.0.2/24 50 &
-LINE=$!
-UNDO+=("kill $LINE")
-sleep 1
+slow_line_to_far
 ADDRESS=0.0.0.0
 run() {
     set_here "net.ipv4.tcp_rmem=4096 131072 $1"

@@ -14,6 +14,12 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Flags for so many messages, each on a connection of its own, one after the other; and more flags.
+pub fn one_each<'a>(messages: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let each = ["--messages", messages, "--connections", "1", "--per-connection", "1"];
+    [&each, more].concat()
+}
+
 /// Runs it to its end.
 pub fn loadgen(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadgen"))

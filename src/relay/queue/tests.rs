@@ -148,6 +148,21 @@ impl Rig {
         self.said();
     }
 
+    /// A message to one recipient comes back after a restart, with what was noted of it.
+    pub fn recovers(&mut self, number: u64, progress: Progress) {
+        let recovered = Recovered {
+            id: id(number),
+            envelope: envelope("s@a.test", 1),
+            groups: groups_of(&[&[0]]),
+            size: 1,
+            authenticated: false,
+            arrived: self.at.unix,
+            progress: Some(progress),
+        };
+        self.queue.recovered(recovered, self.at);
+        self.queue.turn(self.at);
+    }
+
     pub fn outcome(&mut self, number: u64, group: usize, outcomes: &[(u32, Outcome)]) {
         self.queue
             .outcomes(id(number), group, &hop(false), outcomes.to_vec(), self.at);

@@ -13,17 +13,7 @@ fn a_held_message_rests_also_after_a_restart_and_a_release_tries_it_at_once() {
     assert_eq!(rig.queue.next_due(), None);
     let progress = rig.updates.pop().unwrap().1;
     assert!(progress.held);
-    let recovered = Recovered {
-        id: id(2),
-        envelope: envelope("s@a.test", 1),
-        groups: groups_of(&[&[0]]),
-        size: 1,
-        authenticated: false,
-        arrived: rig.at.unix,
-        progress: Some(progress),
-    };
-    rig.queue.recovered(recovered, rig.at);
-    rig.queue.turn(rig.at);
+    rig.recovers(2, progress);
     assert_eq!(rig.said(), [""; 0]);
     assert!(rig.queue.show(id(2), rig.at).unwrap().is_held());
     rig.queue.release(id(2), rig.at).unwrap();
@@ -93,17 +83,7 @@ fn a_message_removed_during_an_attempt_is_dropped_also_after_a_restart() {
     assert_eq!(rig.said(), [""; 0]);
     let progress = rig.updates.pop().unwrap().1;
     assert!(progress.removed);
-    let recovered = Recovered {
-        id: id(2),
-        envelope: envelope("s@a.test", 1),
-        groups: groups_of(&[&[0]]),
-        size: 1,
-        authenticated: false,
-        arrived: rig.at.unix,
-        progress: Some(progress),
-    };
-    rig.queue.recovered(recovered, rig.at);
-    rig.queue.turn(rig.at);
+    rig.recovers(2, progress);
     assert_eq!(rig.all_said(), ["log 2 [0] dropped", "settle 2"]);
 }
 

@@ -77,10 +77,11 @@ pub fn utf16(text: &str) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn hex(text: &str) -> Vec<u8> {
+    /// Octets as the document writes them.
+    pub fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<u8> = text.bytes().filter(|b| b.is_ascii_hexdigit()).collect();
         digits
             .chunks(2)

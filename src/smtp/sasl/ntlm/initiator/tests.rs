@@ -5,19 +5,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::authenticate::Authenticate;
+use super::super::compute::tests::hex;
 use super::super::message;
 use super::*;
 use crate::smtp::sasl::{Exchange, Found, Mechanism, Turn};
 
 const RANDOM: Random = *b"\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa----------";
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(|b| b.is_ascii_hexdigit()).collect();
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
-}
 
 /// The CHALLENGE of [MS-NLMP] 4.2.4.3.
 fn document_challenge() -> Vec<u8> {
