@@ -17,6 +17,8 @@ use crate::smtp::sasl::{self, Secret};
 const AT_ONCE: usize = 2;
 /// Passwords that wait or are compared. At 40 ms each the last one waits for less than 3 s.
 const MOST: usize = 128;
+/// The same for next hops: whoever waits holds one of the places that all questions share.
+const MOST_FOR_HOPS: usize = 64;
 
 /// The queue.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub struct Passwords {
     helpers: Arc<Semaphore>,
     places: Semaphore,
     for_hops: Arc<Semaphore>,
+    places_for_hops: Semaphore,
 }
 
 impl Default for Passwords {
@@ -32,6 +35,7 @@ impl Default for Passwords {
             helpers: Arc::new(Semaphore::new(AT_ONCE)),
             places: Semaphore::new(MOST),
             for_hops: Arc::new(Semaphore::new(1)),
+            places_for_hops: Semaphore::new(MOST_FOR_HOPS),
         }
     }
 }
@@ -57,9 +61,9 @@ impl Passwords {
         }
     }
 
-    /// SaltedPassword of SCRAM (RFC 5802 section 3). How many wait is bounded by the connections to next hops, each of which
-    /// has a deadline.
+    /// SaltedPassword of SCRAM (RFC 5802 section 3). None where too many wait: the hop is tried again later.
     pub async fn salted(&self, password: Secret, salt: Box<[u8]>, iterations: u32) -> Option<Secret> {
+        let _place = self.places_for_hops.try_acquire().ok()?;
         let helper = self.for_hops.clone().acquire_owned().await.ok()?;
         let salted = spawn_blocking(move || {
             let _helper = helper;
@@ -103,6 +107,20 @@ mod tests {
                 .salted(Secret::new(b"pencil"), Box::from(*b"salt"), 4096)
                 .await;
             assert_eq!(salted, Some(sasl::salted_password(b"pencil", b"salt", 4096)));
+        });
+    }
+
+    #[test]
+    fn beyond_the_queue_for_hops_nobody_waits() {
+        runtime().block_on(async {
+            let passwords = Passwords::default();
+            let _waiting = passwords
+                .places_for_hops
+                .acquire_many(MOST_FOR_HOPS as u32)
+                .await
+                .unwrap();
+            let salted = passwords.salted(Secret::new(b"pencil"), Box::from(*b"salt"), 4096);
+            assert_eq!(salted.await, None);
         });
     }
 

@@ -192,9 +192,12 @@ impl Connection {
             self.record.end = end;
             return self.close().await;
         }
-        self.ask_block_lists();
-        if self.owes_a_delay() {
-            self.pause(clock::now() + self.binding.terms.limits.tarpit).await;
+        // Not for one whose handshake was one too many.
+        if !self.session.is_closing() {
+            self.ask_block_lists();
+            if self.owes_a_delay() {
+                self.pause(clock::now() + self.binding.terms.limits.tarpit).await;
+            }
         }
         self.session.greet(clock::now());
         let mut filled = self.load();

@@ -292,11 +292,29 @@ fn responses_of_auth_are_wiped_and_what_is_no_secret_is_not() {
     let broken = format!("{}=x", plain("which-is-no-base64-1234567890").trim_end_matches('='));
     client.command("AUTH PLAIN", "334");
     client.command(&broken, "501 ");
+    // Nobody is let in by a response that is refused before it is looked at.
+    let refused = plain("in-a-transaction-1234567890");
+    client.command("MAIL FROM:<a@example.org>", "250 ");
+    client.command(&format!("AUTH PLAIN {refused}"), "503 ");
+    let too_long = plain(&"too-long-1234567890".repeat(1000));
+    client.send_octet_by_octet(format!("AUTH PLAIN {}", &too_long[..100]));
+    client.send(format!("{}\r\n", &too_long[100..]));
+    client.expect_reply("500 ");
+    let unfinished = plain("and-gone-in-the-middle-1234567890");
+    let mut leaves = edge.hello();
+    leaves.send_octet_by_octet(format!("AUTH PLAIN {unfinished}"));
+    drop(leaves);
+    edge.wait_for("end=disconnected");
     for secret in [
         &whole,
         &behind,
         &password,
         &slow,
+        &slow[..40],
+        &refused,
+        &too_long[..40],
+        &unfinished,
+        &unfinished[..40],
         &broken,
         "\0alice\0initial-response-1234567890",
     ] {

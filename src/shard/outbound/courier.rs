@@ -238,7 +238,13 @@ impl Courier {
         };
         let seat = &self.bench.seat;
         let answer = match self.shard.asker.ask(question, seat.ticket()) {
-            Ok(()) => seat.slot().clone().answer().await,
+            Ok(()) => loop {
+                match seat.slot().clone().answer().await {
+                    // Waited on: it would be asked, and worked out, once more.
+                    Err(Alarm::Drain) => self.leaving = true,
+                    heard => break heard,
+                }
+            },
             Err(_) => Ok(Answer::SaltedPassword(None)),
         };
         match answer {

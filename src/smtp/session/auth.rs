@@ -127,12 +127,16 @@ impl Session {
 
     /// The octets that a line which begins like `input` may have. None is known to be AUTH before its space is there.
     pub(super) fn longest_line(&self, input: &[u8]) -> usize {
-        let is_auth = || command::split(input.get(..MAX_LINE).unwrap_or(input)).0 == Verb::Auth;
-        if self.knows_auth() && is_auth() {
+        if self.knows_auth() && Self::begins_auth(input) {
             MAX_RESPONSE
         } else {
             MAX_LINE
         }
+    }
+
+    /// Whether input begins with the verb AUTH and the space behind it.
+    pub(super) fn begins_auth(input: &[u8]) -> bool {
+        command::split(input.get(..MAX_LINE).unwrap_or(input)).0 == Verb::Auth
     }
 
     pub(super) fn auth(&mut self, args: &[u8], now: Instant) {
@@ -146,7 +150,6 @@ impl Session {
         if let Some(reply) = refusal {
             return self.error(reply, Point::Command, now);
         }
-        self.confided = true;
         let (spelling, initial) = match command::auth(args) {
             Ok(parsed) => parsed,
             Err(reply) => return self.error(reply, Point::Command, now),

@@ -189,7 +189,7 @@ impl Session {
     /// new connection) has had its only reply.
     pub fn greet(&mut self, now: Instant) {
         self.greeted = true;
-        if matches!(self.phase, Phase::Closing) {
+        if self.is_closing() {
             return;
         }
         oxsmtp::greeting(&mut self.output, &self.terms.hostname);
@@ -340,6 +340,11 @@ impl Session {
         matches!(self.phase, Phase::Content { .. } | Phase::Chunk(_) | Phase::Blob { .. })
     }
 
+    /// Whether there is nothing left but to send the output and to close.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing)
+    }
+
     /// Whether the client asked for the end (QUIT), so that nothing of it can be on its way any more.
     pub fn has_quit(&self) -> bool {
         self.quit
@@ -381,6 +386,7 @@ impl Session {
             return (input.len(), None);
         }
         let Some(end) = memchr(b'\n', input) else {
+            self.confided |= Self::begins_auth(input);
             if input.len() < self.longest_line(input) {
                 return (0, Some(Step::Read));
             }
@@ -406,6 +412,8 @@ impl Session {
     /// RFC 5321 section 4.1.1, one row a verb.
     fn dispatch(&mut self, line: &[u8], now: Instant) {
         let (verb, args) = command::split(line);
+        // Taken or refused, it has been said.
+        self.confided |= verb == Verb::Auth;
         // Another protocol's lines have limits of their own; a verb that is not offered gets no more room than any may have.
         if verb != Verb::Foreign && line.len() + 2 > verb.line_limit().min(self.longest_line(line)) {
             return self.error(Reply::LineTooLong, Point::Command, now);
