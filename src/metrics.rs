@@ -56,7 +56,7 @@ table! { Counter: "A number that only grows.";
         /// It was delivered here.
         AcknowledgedDelivered r#"custody="delivered""#
     }
-    "postern_spool_messages_total" "Messages written to the spool, reports of our own included." { SpoolMessages "" }
+    "postern_spool_messages_total" "Messages whose writing to the spool has begun, reports of our own included." { SpoolMessages "" }
     "postern_spool_octets_written_total" "Octets written to the segments of the spool, padding included." { SpoolOctetsWritten "" }
     "postern_spool_syncs_total" "Syncs of segments of the spool (fdatasync)." { SpoolSyncs "" }
     "postern_tls_handshakes_total" "TLS handshakes with clients, by version and what came of them." {

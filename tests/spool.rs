@@ -7,10 +7,10 @@ use std::path::Path;
 
 use disk::files::Files;
 use disk::model::{Rig, Stage, head};
-use disk::{Chance, MemoryDisk};
+use disk::{Chance, MemoryDisk, take_up};
 use postern::spool::directory::{self, Directory, segment_name};
 use postern::spool::{
-    Content, DirectoryId, Failure, FailureKind, News, Progress, QueueId, Recovered, Settings, Spool, Task, recover,
+    Content, DirectoryId, Failure, FailureKind, News, Progress, QueueId, Recovered, Settings, Spool, Task,
 };
 
 const SMALL: Settings = Settings {
@@ -152,9 +152,9 @@ fn recovered_after(harm: impl FnOnce(&mut MemoryDisk, u64)) -> (Vec<u64>, poster
     }
     let salt = rig.disk.salts()[0];
     harm(&mut rig.disk, salt);
-    let mut found = Vec::new();
-    let recovery = recover(&rig.disk.view(salt), &mut |one: Recovered| found.push(one.id.number())).unwrap();
-    (found, recovery.report, rig.disk.aside.get())
+    let (_, report, messages) = take_up(&rig.disk.view(salt), &mut Spool::new(SMALL, salt + 1), 8);
+    let found = messages.iter().map(|one| one.id.number()).collect();
+    (found, report, rig.disk.aside.get())
 }
 
 #[test]
@@ -207,8 +207,9 @@ impl Run {
         let mut places = vec![(Files::new(own.path()), Some(own))];
         let mut found = Vec::new();
         for directory in old {
-            let recovery = recover(&directory, &mut |one| found.push(one)).unwrap();
-            assert_eq!(spool.adopt(recovery.adopted), DirectoryId(places.len() as u32));
+            let (id, _, messages) = take_up(&directory, &mut spool, 2);
+            assert_eq!(id, DirectoryId(places.len() as u32));
+            found.extend(messages);
             places.push((Files::new(directory.path()), Some(directory)));
         }
         (
@@ -309,8 +310,8 @@ fn two_runs_that_overlap_never_share_a_directory() {
     drop(old);
     let mut adopted = directory::adoptable(root.path()).unwrap();
     assert_eq!(adopted.len(), 1);
-    let mut found = Vec::new();
-    recover(&adopted.remove(0), &mut |one| found.push(one.id.number())).unwrap();
+    let (_, _, messages) = take_up(&adopted.remove(0), &mut Spool::new(SMALL, 1), 1);
+    let found: Vec<u64> = messages.iter().map(|one| one.id.number()).collect();
     assert_eq!(found, [1, 3]);
 }
 

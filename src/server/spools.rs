@@ -51,7 +51,10 @@ pub fn take_up(data_dir: &Path, inboxes: Vec<Arc<Inbox<Notice>>>, log: Log) -> s
 
 fn read(directory: Directory, inbox: &Inbox<Notice>, log: &Log) {
     let path = directory.path().to_path_buf();
-    let read = recovery::find(&directory).and_then(|found| Ok((found, directory.reader()?)));
+    // By a second handle: the first goes to the shard, and would keep open the file that it read last.
+    let read = directory
+        .reader()
+        .and_then(|reader| Ok((recovery::find(&reader)?, reader)));
     let ((recovery, mut living), reader) = match read {
         Ok(read) => read,
         Err(error) => {

@@ -142,18 +142,21 @@ fn create(path: &Path, segment: u32, size: u64, spare: Option<u32>) -> io::Resul
     let name = path.join(directory::segment_name(segment));
     match spare {
         Some(spare) => std::fs::rename(path.join(directory::spare_name(spare)), &name)?,
-        None => {
-            let mut file = File::create_new(&name)?;
-            let zeros = vec![0; ZEROS];
-            let mut left = size;
-            while let Some(piece) = zeros.get(..left.min(ZEROS as u64) as usize).filter(|p| !p.is_empty()) {
-                file.write_all(piece)?;
-                left -= piece.len() as u64;
-            }
-            file.sync_all()?;
-        }
+        // One that could not be made is known to nobody, and would keep what a full disk has left.
+        None => zeros(&name, size).inspect_err(|_| drop(std::fs::remove_file(&name)))?,
     }
     sync(path)
+}
+
+fn zeros(name: &Path, size: u64) -> io::Result<()> {
+    let mut file = File::create_new(name)?;
+    let zeros = vec![0; ZEROS];
+    let mut left = size;
+    while let Some(piece) = zeros.get(..left.min(ZEROS as u64) as usize).filter(|p| !p.is_empty()) {
+        file.write_all(piece)?;
+        left -= piece.len() as u64;
+    }
+    file.sync_all()
 }
 
 /// Makes the names in a directory durable.

@@ -218,6 +218,13 @@ impl Shard {
         }
     }
 
+    /// Waits until what [`Shard::act`] has left for later is done.
+    pub(super) async fn has_acted(&self) {
+        while self.onward.going_on.get() {
+            futures_lite::future::yield_now().await;
+        }
+    }
+
     fn act_on(self: &Rc<Self>, action: Action) {
         match action {
             Action::Attempt { id, group, recipients } => self.attempt(id, group, &recipients),

@@ -96,7 +96,11 @@ impl Shard {
         self.act();
         match done {
             Ok(()) if wish == Wish::Retry => reply_to(Reply::Done),
-            Ok(()) => self.confirm(id, reply_to),
+            Ok(()) => self.spawn(move |shard| async move {
+                // What the queue says of it is with the spool when all that it wants done has been done.
+                shard.has_acted().await;
+                shard.confirm(id, reply_to);
+            }),
             Err(Refused::Unknown) => reply_to(Reply::Unknown),
             Err(Refused::Unacknowledged) => reply_to(Reply::Unacknowledged),
         }

@@ -130,14 +130,17 @@ impl Shard {
     }
 
     fn start_work(self: &Rc<Self>, work: Work) {
-        match &work.task {
-            Task::Write { octets, .. } => self.metrics.add(Counter::SpoolOctetsWritten, octets.len() as u64),
-            Task::Sync { .. } => self.metrics.count(Counter::SpoolSyncs),
-            _ => {}
-        }
+        let (counter, count) = match &work.task {
+            Task::Write { octets, .. } => (Counter::SpoolOctetsWritten, octets.len() as u64),
+            Task::Sync { .. } => (Counter::SpoolSyncs, 1),
+            _ => (Counter::SpoolSyncs, 0),
+        };
         let shard = self.clone();
         glommio::spawn_local(async move {
             let result = shard.spooling.disk.perform(work.directory, work.task).await;
+            if result.is_ok() {
+                shard.metrics.add(counter, count);
+            }
             shard.spool.borrow_mut().done(work.id, result.map_err(Failure::from));
             shard.drive_spool();
         })

@@ -130,6 +130,6 @@ mod tests {
     #[test]
     fn a_message_costs_some_hundred_octets() {
         let entry = size_of::<Entry>() + size_of::<(u64, Box<Entry>)>() * 2;
-        assert!(entry <= 160, "{entry}");
+        assert!(entry <= 144, "{entry}");
     }
 }

@@ -42,7 +42,7 @@ pub use extent::{Extent, Verifier};
 pub use head::{Content, Head};
 pub use progress::{Answer, Fate, Progress};
 pub use queue_id::QueueId;
-pub use recovery::{Adopted, Disk, Entries, Living, Recovered, Recovery, Report, Slice, find, recover};
+pub use recovery::{Adopted, Disk, Entries, Living, Recovered, Recovery, Report, Slice, find};
 pub use work::{DirectoryId, Failure, FailureKind, News, Task, Ticket, Work, WorkId};
 
 use entry::{Entry, Index, State};
@@ -123,7 +123,7 @@ impl Spool {
         let mut log = Log::new(directory, adopted.salt, self.settings, adopted.segments);
         log.resume(adopted.seals, adopted.messages);
         self.logs.push(log);
-        self.admit_to(directory, adopted.entries);
+        self.admit_to(directory, Vec::new());
         directory
     }
 

@@ -1,9 +1,8 @@
 //! Reading a directory that an earlier process left behind.
 //!
 //! First all segments are read, in order, one at a time: each message comes out as settled, as never whole (nobody was told
-//! that it is kept), as alive, or as damaged. Then the heads of those that live are read again and handed out: all at once
-//! ([`recover`]), or in slices while the spool has the directory already ([`find`]), so that a million of them are never in
-//! memory twice.
+//! that it is kept), as alive, or as damaged. Then the heads of those that live are read again and handed out in slices,
+//! while the spool has the directory already, so that a million of them are never in memory twice.
 //!
 //! Promises: content is believed only with its checksums, its whole length and every chunk; what was found is synced before
 //! it is handed out; damage is passed over, counted, and the file kept aside. In memory are one segment and some hundred
@@ -67,9 +66,8 @@ pub struct Recovery {
 pub struct Adopted {
     pub(super) salt: u64,
     pub(super) segments: Segments,
-    /// Messages that live, and those of them that come with this; the others come by [`Spool::admit`](super::Spool::admit).
+    /// Messages that live; they come by [`Spool::admit`](super::Spool::admit).
     pub(super) messages: usize,
-    pub(super) entries: Vec<(u64, Box<Entry>)>,
     pub(super) seals: Vec<Seal>,
 }
 
@@ -114,24 +112,6 @@ pub struct Report {
     pub damaged_octets: u64,
     /// Messages that were kept once and are not whole any more.
     pub damaged_messages: Vec<QueueId>,
-}
-
-/// Reads a directory, and hands out every message that lives in it.
-pub fn recover(disk: &dyn Disk, each: &mut dyn FnMut(Recovered)) -> io::Result<Recovery> {
-    let (mut read, living, mut report) = read_segments(disk)?;
-    for (id, message) in living {
-        match read_head(disk, id, &message)? {
-            Some(recovered) => {
-                each(recovered);
-                read.segments.count_in(id, &message.entry);
-                read.entries.push((id, message.into_entry()));
-            }
-            None => report.damage(id, &message.entry, disk),
-        }
-    }
-    read.messages = read.entries.len();
-    report.messages = read.messages;
-    Ok(Recovery { adopted: read, report })
 }
 
 /// Reads a directory. The messages are handed out later.
@@ -223,7 +203,6 @@ fn read_segments(disk: &dyn Disk) -> io::Result<(Adopted, Messages, Report)> {
         salt: disk.salt(),
         segments: gathering.segments,
         messages: 0,
-        entries: Vec::new(),
         seals: last.into_iter().collect(),
     };
     Ok((adopted, living, report))
@@ -275,7 +254,11 @@ fn judge(messages: HashMap<u64, Box<Message>>, disk: &dyn Disk, numbers: &[u32],
 fn read_head(disk: &dyn Disk, id: u64, message: &Message) -> io::Result<Option<Recovered>> {
     let mut octets = Vec::new();
     for part in &message.head {
-        octets.extend(disk.piece(part.segment, u64::from(part.offset), part.length as usize)?);
+        let piece = disk.piece(part.segment, u64::from(part.offset), part.length as usize)?;
+        if crc32fast::hash(&piece) != part.checksum {
+            return Ok(None);
+        }
+        octets.extend(piece);
     }
     let (Some(head), Some(commit)) = (Head::decode(&octets), message.commit) else {
         return Ok(None);

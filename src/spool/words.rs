@@ -9,8 +9,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 /// Ends that are remembered.
 const RECENT: usize = 8;
 /// Octets of an end that is worth it.
@@ -19,14 +17,15 @@ const LEAST: usize = 16;
 /// A [`Progress`](super::Progress), encoded; empty where there is none.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Noted {
-    own: SmallVec<[u8; 16]>,
-    shared: Option<Arc<[u8]>>,
+    own: Box<[u8]>,
+    /// A thin pointer: there may be a million of them.
+    shared: Option<Arc<Vec<u8>>>,
 }
 
 impl Noted {
     /// None where nothing was noted: no progress is ever encoded as nothing.
     pub(super) fn octets(&self) -> Option<Vec<u8>> {
-        let shared = self.shared.as_deref().unwrap_or_default();
+        let shared = self.shared.as_deref().map(Vec::as_slice).unwrap_or_default();
         (self.len() > 0).then(|| [&*self.own, shared].concat())
     }
 
@@ -38,15 +37,17 @@ impl Noted {
 /// The words that were used last.
 #[derive(Debug, Default)]
 pub(super) struct Words {
-    recent: VecDeque<Arc<[u8]>>,
+    recent: VecDeque<Arc<Vec<u8>>>,
     last: Vec<u8>,
 }
 
 impl Words {
     /// Takes octets, sharing their end with others where it can.
     pub(super) fn note(&mut self, octets: &[u8]) -> Noted {
-        let known = self.recent.iter().find(|end| octets.ends_with(end)).cloned();
-        let shared = known.or_else(|| self.learn(octets));
+        let known = self.recent.iter().filter(|end| octets.ends_with(end));
+        let known = known.max_by_key(|end| end.len()).cloned();
+        let least = known.as_ref().map_or(LEAST, |end| end.len() + 1);
+        let shared = self.learn(octets, least).or(known);
         self.last.clear();
         self.last.extend_from_slice(octets);
         let own = octets.len() - shared.as_ref().map_or(0, |shared| shared.len());
@@ -56,12 +57,12 @@ impl Words {
         }
     }
 
-    /// The end that these octets have in common with the last, if it is long enough.
-    fn learn(&mut self, octets: &[u8]) -> Option<Arc<[u8]>> {
+    /// The end that these octets have in common with the last, if it has at least so many.
+    fn learn(&mut self, octets: &[u8], least: usize) -> Option<Arc<Vec<u8>>> {
         let pairs = octets.iter().rev().zip(self.last.iter().rev());
         let common = pairs.take_while(|(one, other)| one == other).count();
-        let end = octets.get(octets.len() - common..).filter(|end| end.len() >= LEAST)?;
-        let end: Arc<[u8]> = end.into();
+        let end = octets.get(octets.len() - common..).filter(|end| end.len() >= least)?;
+        let end = Arc::new(end.to_vec());
         self.recent.truncate(RECENT - 1);
         self.recent.push_front(end.clone());
         Some(end)

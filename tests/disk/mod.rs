@@ -10,7 +10,20 @@ use std::collections::BTreeMap;
 use std::io;
 
 use postern::spool::directory::{segment_name, spare_name};
-use postern::spool::{Disk, Failure, FailureKind, Task};
+use postern::spool::{DirectoryId, Disk, Failure, FailureKind, Recovered, Report, Spool, Task, find};
+
+/// Takes up a directory as the server does, some messages at a time.
+pub fn take_up(disk: &dyn Disk, spool: &mut Spool, at_once: usize) -> (DirectoryId, Report, Vec<Recovered>) {
+    let (recovery, mut living) = find(disk).unwrap();
+    let directory = spool.adopt(recovery.adopted);
+    let mut found = Vec::new();
+    while let Some(slice) = living.take(disk, at_once) {
+        assert_eq!(slice.unreadable, []);
+        spool.admit(slice.entries);
+        found.extend(slice.messages);
+    }
+    (directory, recovery.report, found)
+}
 
 pub mod files;
 pub mod model;

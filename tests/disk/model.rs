@@ -14,10 +14,10 @@ use postern::smtp::envelope::{Envelope, MailParameters, RcptParameters, Recipien
 use postern::smtp::path::{ForwardPath, Mailbox, ReversePath};
 use postern::spool::{
     Answer, Content, DirectoryId, Failure, Fate, Head, News, Progress, QueueId, Recovered, Report, Settings, Spool,
-    Task, Ticket, Work, find, recover,
+    Task, Ticket, Work, find,
 };
 
-use super::{Chance, MemoryDisk};
+use super::{Chance, MemoryDisk, take_up};
 
 /// What is known of one message.
 #[derive(Clone, Debug)]
@@ -398,10 +398,10 @@ impl Rig {
         let mut found = Vec::new();
         for old in old {
             if self.chance.coin() {
-                let recovery = recover(&self.disk.view(old), &mut |recovered| found.push(recovered)).unwrap();
-                self.spool.adopt(recovery.adopted);
+                let (_, report, messages) = take_up(&self.disk.view(old), &mut self.spool, usize::from(u8::MAX));
+                found.extend(messages);
                 self.salts.push(old);
-                self.reports.push(recovery.report);
+                self.reports.push(report);
                 continue;
             }
             let (recovery, mut living) = find(&self.disk.view(old)).unwrap();

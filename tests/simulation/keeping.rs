@@ -8,6 +8,7 @@ use postern::relay::report::{Frame, MAX_RETURNED, Report, Returned};
 use postern::smtp::Form;
 use postern::spool::{self, Content, Head, QueueId, Spool};
 
+use crate::disk::take_up;
 use crate::edge::{Edge, SETTINGS, groups, queue_terms};
 use crate::ledger::token;
 use crate::parcel::Parcel;
@@ -231,9 +232,7 @@ impl Edge {
         self.salts = vec![salt];
         self.spool = Spool::new(SETTINGS, salt);
         for old in old {
-            let mut found = Vec::new();
-            let recovery = spool::recover(&self.disk.view(old), &mut |message| found.push(message)).unwrap();
-            self.spool.adopt(recovery.adopted);
+            let (_, _, found) = take_up(&self.disk.view(old), &mut self.spool, 3);
             self.salts.push(old);
             found.into_iter().for_each(|message| self.recovered(message));
         }

@@ -90,7 +90,7 @@ impl Shard {
         }
     }
 
-    /// Sends a group to a hop whose message rests: its fields are read again first, which a hop that is dead does not cost.
+    /// Sends a group to a hop whose message rests: its fields are read again first, which a hop that is known to be dead does not cost.
     async fn fetch_and_send(self: Rc<Self>, peer: Rc<Peer>, job: Job) {
         let read = self.read_front(&job.parcel).await;
         match read {

@@ -106,7 +106,10 @@ impl Log {
         self.free.extend(reaped.free);
         // A summary may be larger than a segment. So they are written only where they free twice what they cost; and since
         // the cost is dear to find out, it is not asked again before there is as much to be freed.
-        if reaped.octets < self.dear {
+        if reaped.homes.is_empty() {
+            self.dear = 0;
+        }
+        if reaped.homes.is_empty() || reaped.octets < self.dear {
             return;
         }
         let cost: usize = reaped.homes.iter().map(|home| self.summary_cost(*home, index)).sum();
