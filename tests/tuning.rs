@@ -99,11 +99,13 @@ fn the_sysctl_file_is_that_of_the_advice() {
     let mut text = "\
 # For a host that runs postern. Copy to /etc/sysctl.d/60-postern.conf, then: sysctl --system
 # Made from the advice of `postern tune`, which says whether a line is needed here; README.md of tuning/ says what was measured.
-# A host that has more than this of something may leave the line out.
+# Leave a line out where the host has more already (somaxconn, tcp_rmem, tcp_wmem): a file sets what it says, also when it is less.
 "
     .to_owned();
     for row in rows() {
         let (key, value) = match row.check {
+            // No more than the kernel's default, and systemd has set far more by then.
+            Check::Sysctl("fs.nr_open", _) => continue,
             Check::Sysctl(key, wanted) => (key, wanted.value().to_string()),
             Check::IoUring => ("kernel.io_uring_disabled", "0".to_owned()),
             _ => continue,
@@ -243,6 +245,75 @@ fn the_command_tells_its_verdicts_in_both_forms_and_by_its_exit_status() {
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
 }
 
+/// What the script says of a card whose interrupts have these names, from 40 on, on a host of four cores.
+fn spread_by_the_script(device: &str, names: &[&str]) -> String {
+    let root = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("sys/devices/system/cpu/online", "0-3\n");
+    let card = format!("sys/class/net/{device}");
+    let mut table = "            CPU0       CPU1\n".to_owned();
+    for (at, name) in names.iter().enumerate() {
+        let number = 40 + at;
+        write(&format!("{card}/device/msi_irqs/{number}"), "msix\n");
+        write(&format!("{card}/queues/rx-{at}/rps_cpus"), "0\n");
+        write(&format!("proc/irq/{number}/smp_affinity_list"), "0-3\n");
+        table += &format!(" {number}:   7   9  PCI-MSIX-0000:00:03.0   {at}-edge      {name}\n");
+    }
+    write("proc/interrupts", &table);
+    let output = Command::new(tuning("irq-affinity.sh"))
+        .arg(device)
+        .arg("--apply")
+        .env("SYSFS", root.path().join("sys"))
+        .env("PROCFS", root.path().join("proc"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lists = (40..40 + names.len())
+        .map(|number| fs::read_to_string(root.path().join(format!("proc/irq/{number}/smp_affinity_list"))).unwrap());
+    lists.map(|list| list.trim().to_owned()).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn only_interrupts_of_receive_queues_are_spread_over_the_cores() {
+    for (names, lists) in [
+        (
+            &[
+                "virtio0-config",
+                "virtio0-input.0",
+                "virtio0-output.0",
+                "virtio0-input.1",
+                "virtio0-output.1",
+            ][..],
+            "0-3 0 0-3 1 0-3",
+        ),
+        (
+            &["", "eth0-rx-0", "eth0-tx-0", "eth0-rx-1", "eth0-tx-1"],
+            "0-3 0 0-3 1 0-3",
+        ),
+        (
+            &["ena-mgmnt@pci:0000:00:05.0", "eth0-Tx-Rx-0", "eth0-Tx-Rx-1"],
+            "0-3 0 1",
+        ),
+        (
+            &[
+                "mlx5_async0@pci:0000:00:05.0",
+                "mlx5_comp0@pci:0000:00:05.0",
+                "mlx5_comp1@pci:0000:00:05.0",
+            ],
+            "0-3 0 1",
+        ),
+        // Of a queue and of the link; and of all together.
+        (&["eth0", "eth0-TxRx-0"], "0-3 0"),
+        (&["eth0"], "0"),
+    ] {
+        assert_eq!(spread_by_the_script("eth0", names), lists, "{names:?}");
+    }
+}
+
 /// An edge that ends with the test.
 struct Edge(Child);
 
@@ -255,18 +326,40 @@ impl Drop for Edge {
 
 #[test]
 fn the_limits_are_those_of_the_edge_that_runs_with_the_same_configuration() {
+    let (edge, text) = tuned_beside_an_edge(1, &[]);
+    assert!(text.starts_with(&format!("The edge runs as process {edge};")), "{text}");
+    assert!(text.contains(&format!("of the edge (process {edge})")), "{text}");
+    // That of this process may be as it likes.
+    assert!(
+        text.contains(&format!("the edge (process {edge}) runs, and so do its rings")),
+        "{text}"
+    );
+}
+
+#[test]
+fn shards_are_held_against_the_cores_of_the_edge_not_of_this_command() {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = cores.unwrap().trim().split([',', '-']).next().unwrap();
+    let (_, text) = tuned_beside_an_edge(0, &["taskset", "-c", first]);
+    assert!(text.contains("1 shards on 1 cores"), "{text}");
+    let (_, text) = tuned_beside_an_edge(2, &["taskset", "-c", first]);
+    assert!(text.contains("2 shards on 1 cores"), "{text}");
+}
+
+/// What `postern tune` says while an edge with so many shards runs, started by the command in front; and the process of that.
+fn tuned_beside_an_edge(shards: usize, before: &[&str]) -> (u32, String) {
     let home = tempfile::tempdir().unwrap();
-    fs::write(
-        home.path().join("p.toml"),
-        "shards = 1\n[[binding]]\naddress = [\"127.0.0.1:0\"]\n",
-    )
-    .unwrap();
-    let postern = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
-        command.args(arguments).current_dir(home.path());
+    let configuration = format!("shards = {shards}\n[[binding]]\naddress = [\"127.0.0.1:0\"]\n");
+    fs::write(home.path().join("p.toml"), configuration).unwrap();
+    let postern = env!("CARGO_BIN_EXE_postern");
+    let run = |words: &[&str]| {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).current_dir(home.path());
         command
     };
-    let mut child = postern(&["--config", "p.toml"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut start = run(&[before, &[postern, "--config", "p.toml"]].concat());
+    let mut child = start.stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let edge = Edge(child);
     let mut line = String::new();
@@ -274,16 +367,8 @@ fn the_limits_are_those_of_the_edge_that_runs_with_the_same_configuration() {
         line.clear();
         assert!(log.read_line(&mut line).unwrap() > 0, "it has not started");
     }
-    let output = postern(&["tune", "--config", "p.toml"]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        text.starts_with(&format!("The edge runs as process {};", edge.0.id())),
-        "{text}"
-    );
-    assert!(
-        text.contains(&format!("of the edge (process {})", edge.0.id())),
-        "{text}"
-    );
+    let output = run(&[postern, "tune", "--config", "p.toml"]).output().unwrap();
+    (edge.0.id(), String::from_utf8(output.stdout).unwrap())
 }
 
 #[test]

@@ -158,6 +158,8 @@ pub struct Dialogue {
     recipients_accepted: u32,
     /// Replies to the content, or its chunks, that have not come yet.
     finals_due: u32,
+    /// One of them took the message for a recipient, the others may not.
+    partly_taken: bool,
 }
 
 impl Dialogue {
@@ -174,6 +176,7 @@ impl Dialogue {
             refused: false,
             recipients_accepted: 0,
             finals_due: 0,
+            partly_taken: false,
         }
     }
 
@@ -212,6 +215,11 @@ impl Dialogue {
     /// Whether the greeting has not come yet.
     pub fn awaits_greeting(&self) -> bool {
         self.stage == Stage::Greeting
+    }
+
+    /// Whether the message under way was taken for a recipient already, and is not finished: only in LMTP.
+    pub fn is_partly_taken(&self) -> bool {
+        self.partly_taken
     }
 
     /// Whether it is between two messages.
@@ -400,6 +408,8 @@ impl Dialogue {
     fn content_answered(&mut self, manner: &Manner, good: bool) -> Step {
         self.refused |= !good;
         self.finals_due = self.finals_due.saturating_sub(1);
+        // The replies to chunks come first.
+        self.partly_taken |= good && manner.lmtp && self.finals_due < self.recipients_accepted;
         let answered = manner.chunks.max(1).saturating_sub(self.finals_due);
         let next = manner.bdat && self.lockstep && !manner.lmtp && self.finals_due > 0;
         if next && good {
@@ -453,6 +463,7 @@ impl Dialogue {
         } else {
             Outcome::Accepted
         };
+        self.partly_taken = false;
         match std::mem::take(&mut self.behind) {
             Behind::Nothing => self.stage = Stage::Between,
             Behind::Message => self.expect_envelope(),

@@ -64,6 +64,10 @@ pub struct Engine {
     abandoned: bool,
     open: usize,
     ungreeted: usize,
+    /// Connections that the server has taken.
+    taken: usize,
+    /// Since when it turns every connection away, as was to be expected, and none is left that it took before.
+    shut_out: Option<Instant>,
     /// Places that wait for others to be greeted before they connect.
     crowd: VecDeque<usize>,
     /// Places that wait for the time of a message, longest first.
@@ -116,6 +120,8 @@ impl Engine {
             abandoned: false,
             open: 0,
             ungreeted: 0,
+            taken: 0,
+            shut_out: None,
             crowd: VecDeque::new(),
             parked: VecDeque::new(),
             to_admit: 0,
@@ -232,6 +238,11 @@ impl Engine {
                 "{CONNECT_FAILURES_MAX} connections in a row failed, the last one: {last}"
             ));
         }
+        // Nobody is there to be answered, so that the quota would never be met.
+        let shut_out = self.shut_out.filter(|_| self.plan.quota().is_some());
+        if shut_out.is_some_and(|since| now.saturating_duration_since(since) >= timeout) {
+            return Some(format!("every connection was turned away for {timeout:?}"));
+        }
         // Silence is no fault of the server's while nothing is asked of it.
         let silent = now.saturating_duration_since(self.last_reply) >= timeout;
         let asked = self.ungreeted > 0 || self.messages_under_way(now) > 0 || !self.plan.is_open();
@@ -306,8 +317,12 @@ impl Engine {
             return Poll::Ready(Place::Done);
         };
         slot.attend(context.waker());
-        if std::mem::take(&mut slot.turned_away) && !self.stopping {
-            return Poll::Ready(Place::TurnedAway);
+        if std::mem::take(&mut slot.turned_away) {
+            if !self.stopping {
+                return Poll::Ready(Place::TurnedAway);
+            }
+            // There is no later: a message that waited for this connection is refused with it.
+            self.counts.refused_as_expected += u64::from(slot.assigned.take().is_some());
         }
         let begins = slot.assigned.is_some() || (!self.stopping && self.plan.has_more());
         if self.abandoned || !begins || self.failures_in_a_row >= CONNECT_FAILURES_MAX {

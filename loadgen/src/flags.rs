@@ -210,7 +210,8 @@ pub struct LoadFlags {
     #[command(flatten)]
     pub protocol: ProtocolFlags,
     /// Being turned away or refused is what this load is about, such as that of clients beyond a limit: it is counted and no
-    /// failure, and a client that was turned away tries again a second later.
+    /// failure, and a client that was turned away tries again a second later. With --messages, a run is given up when
+    /// the server has taken no connection for --timeout.
     #[arg(long, help_heading = "Connections")]
     pub refusals_expected: bool,
     /// Longest time without any reply from the server before the run is given up.

@@ -21,6 +21,8 @@ pub struct Slot {
     pub parked: bool,
     /// The server had no place for its last connection, and that was to be expected.
     pub turned_away: bool,
+    /// The server has taken its connection: greeted, and answered everything before the first message.
+    pub taken: bool,
     /// A connection is there.
     pub open: bool,
     /// Messages begun on this connection.
@@ -66,6 +68,7 @@ impl Slot {
             assigned: None,
             parked: false,
             turned_away: false,
+            taken: false,
             open: false,
             begun: 0,
             opened: now,

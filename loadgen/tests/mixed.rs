@@ -4,6 +4,7 @@ mod common;
 mod server;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use common::{Sink, loadgen, run_with_figures};
 use serde_json::Value;
@@ -162,6 +163,73 @@ fn clients_beyond_a_limit_are_refused_as_expected_and_that_is_no_failure() {
     let (good, figures) = sink.load(&["--connections", "10", "--messages", "30"]);
     assert!(!good && figures["turned_away"].as_u64().unwrap() > 0);
     sink.finish(true);
+}
+
+#[test]
+fn clients_that_are_all_turned_away_end_a_run_that_waits_for_their_messages() {
+    let server = Server::start(Behaviour {
+        greeting: "421 4.3.2 later\r\n",
+        ..Behaviour::default()
+    });
+    let target = server.address.to_string();
+    for more in [&[][..], &["--rate", "50"], &["--rate", "50", "--per-connection", "1"]] {
+        let flags = [
+            "--refusals-expected",
+            "--messages",
+            "10",
+            "--connections",
+            "3",
+            "--timeout",
+            "1500ms",
+        ];
+        let (status, figures) = run_with_figures(&[&[&target[..]][..], &flags, more].concat());
+        assert_eq!(status, Some(1), "{figures}");
+        assert!(
+            figures["stopped"]
+                .as_str()
+                .unwrap()
+                .contains("every connection was turned away"),
+            "{figures}"
+        );
+        // Three places, each at the start and every second.
+        assert!(
+            (3..=9).contains(&figures["refused_as_expected"].as_u64().unwrap()),
+            "{figures}"
+        );
+    }
+}
+
+#[test]
+fn a_client_that_is_turned_away_at_the_end_of_a_run_does_not_come_again() {
+    let server = Server::start(Behaviour {
+        greeting: "421 4.3.2 later\r\n",
+        ..Behaviour::default()
+    });
+    // Each of them has a message, and nobody to give it to, when the time is over.
+    let flags = [
+        "--refusals-expected",
+        "--duration",
+        "1200ms",
+        "--warm-up",
+        "0s",
+        "--connections",
+        "3",
+    ];
+    let open = ["--rate", "50", "--per-connection", "1", "--timeout", "10s"];
+    let begun = Instant::now();
+    let target = server.address.to_string();
+    let (status, figures) = run_with_figures(&[&[&target[..]][..], &flags, &open].concat());
+    assert_eq!(status, Some(0), "{figures}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "it went on until it was given up"
+    );
+    assert!(
+        server.connections() <= 9,
+        "{}: an own each second and at the end",
+        server.connections()
+    );
+    assert_eq!(figures["unanswered"], 0);
 }
 
 #[test]

@@ -177,6 +177,34 @@ fn a_reset_behind_the_reply_leaves_the_message_taken() {
 }
 
 #[test]
+fn a_421_has_refused_the_message_but_for_whom_lmtp_has_taken_it() {
+    for more in [&[][..], &["--refusals-expected"]] {
+        for (sink_flags, flags, uncertain) in [
+            (&[][..], &["--messages", "8"][..], "[]"),
+            // Every second recipient of every second message.
+            (
+                &["--lmtp"],
+                &["--messages", "4", "--recipients", "2", "--lmtp"],
+                "[[1,1],[3,3]]",
+            ),
+        ] {
+            let faults = ["127.0.0.1:0", "--end", "defer=421:1/4"];
+            let mut sink = Sink::start(&[&faults, sink_flags].concat());
+            let (good, figures) = sink.load(&[flags, more, &["--connections", "1"]].concat());
+            assert_eq!(good, !more.is_empty(), "{figures}");
+            let counted = if good { "refused_as_expected" } else { "lost" };
+            assert_eq!((&figures[counted], &figures["replies"]["421"]), (&2.into(), &2.into()));
+            let expected = std::fs::read_to_string(sink.file("expect.json")).unwrap();
+            assert!(
+                expected.contains(&format!("\"uncertain\":{uncertain}")),
+                "{flags:?}: {expected}"
+            );
+            sink.finish(true);
+        }
+    }
+}
+
+#[test]
 fn a_delay_is_seen_in_the_latency_and_stalls_are_given_up() {
     let mut sink = Sink::start(&["127.0.0.1:0", "--end", "delay=30ms", "--rcpt", "delay=5ms..6ms"]);
     let (good, figures) = sink.load(&["--messages", "20", "--connections", "4"]);

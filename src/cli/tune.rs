@@ -28,13 +28,13 @@ Exit status: 0 all as advised, 1 something to change, 2 wrong command line or co
 
 /// Answers `postern tune`.
 pub(super) fn run(config: &Config, json: bool) -> ExitCode {
-    let mut needs = needs::of(config);
     let whose = running(&config.data_dir).map_or(Whose::Shell, Whose::Edge);
+    let mut needs = needs::of(config, whose);
     needs.data_dir = nearest(&config.data_dir);
     let tried = Tried {
         ring: needs::ring(),
         syncs: sync::measure(&needs.data_dir, SYNCS),
-        cores: needs::cores(),
+        cores: needs::cores(whose),
     };
     let facts = Host::new(Path::new("/"), whose).read(&needs, tried);
     let findings = judge(&facts, &needs);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn needs() -> Needs {
-        needs::of(&Config::embedded().unwrap())
+        needs::of(&Config::embedded().unwrap(), Whose::Shell)
     }
 
     #[test]

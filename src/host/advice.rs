@@ -14,6 +14,8 @@ pub const OPEN_FILES: u64 = 131_072;
 pub const LOCKED_MEMORY: u64 = 64 << 20;
 /// Octets that the ring of one shard wants to lock: glommio refuses to start below.
 pub const LOCKED_PER_SHARD: u64 = 512 << 10;
+/// What a process may raise its limit of open files to, as the kernel has it by itself.
+pub const NR_OPEN: u64 = 1 << 20;
 /// Connections that postern asks the kernel to let wait, for each shard and address.
 pub const BACKLOG: u64 = 4096;
 
@@ -95,15 +97,25 @@ pub enum Check {
 pub enum Wanted {
     /// This or more.
     AtLeast(u64),
+    /// The bound of a socket's buffer: this or more, or what the kernel gives itself where memory is short.
+    Buffer(u64),
     /// This and nothing else.
     Exactly(u64),
 }
 
 impl Wanted {
+    /// On a host with so much memory: tcp_init (net/ipv4/tcp.c) lets a buffer have a 128th of it.
+    pub fn with_memory(self, octets: u64) -> Wanted {
+        match self {
+            Wanted::Buffer(most) => Wanted::Buffer(most.min(octets / 128)),
+            other => other,
+        }
+    }
+
     /// Whether a value will do.
     pub fn takes(self, value: u64) -> bool {
         match self {
-            Wanted::AtLeast(least) => value >= least,
+            Wanted::AtLeast(least) | Wanted::Buffer(least) => value >= least,
             Wanted::Exactly(only) => value == only,
         }
     }
@@ -111,7 +123,7 @@ impl Wanted {
     /// The number to set.
     pub fn value(self) -> u64 {
         match self {
-            Wanted::AtLeast(value) | Wanted::Exactly(value) => value,
+            Wanted::AtLeast(value) | Wanted::Buffer(value) | Wanted::Exactly(value) => value,
         }
     }
 }
@@ -119,7 +131,7 @@ impl Wanted {
 impl std::fmt::Display for Wanted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Wanted::AtLeast(least) => write!(f, "at least {least}"),
+            Wanted::AtLeast(least) | Wanted::Buffer(least) => write!(f, "at least {least}"),
             Wanted::Exactly(only) => write!(f, "{only}"),
         }
     }
@@ -188,5 +200,8 @@ mod tests {
         assert!(Wanted::AtLeast(4096).takes(4096) && Wanted::AtLeast(4096).takes(65_535));
         assert!(!Wanted::AtLeast(4096).takes(4095));
         assert!(Wanted::Exactly(0).takes(0) && !Wanted::Exactly(0).takes(1));
+        assert_eq!(Wanted::Buffer(4096).with_memory(1 << 30), Wanted::Buffer(4096));
+        assert_eq!(Wanted::Buffer(4096).with_memory(128_000), Wanted::Buffer(1000));
+        assert_eq!(Wanted::AtLeast(4096).with_memory(128_000), Wanted::AtLeast(4096));
     }
 }

@@ -53,11 +53,13 @@ pub struct Facts {
     pub locks_freely: Found<bool>,
     /// It may administer the system (CAP_SYS_ADMIN).
     pub is_privileged: Found<bool>,
-    /// One of its groups is that of kernel.io_uring_group.
+    /// The group that it makes files as.
+    pub group: Found<u64>,
+    /// That one, or another one of its groups, is that of kernel.io_uring_group.
     pub in_ring_group: bool,
     /// A filter of system calls holds for it.
     pub is_filtered: Found<bool>,
-    /// Whether a ring can be made by this program; the sentence where not.
+    /// Whether a ring can be made by this program, which says nothing of an edge that runs; the sentence where not.
     pub ring: Found<()>,
     /// Its limit of open files; the largest number where there is none.
     pub open_files: Found<u64>,
@@ -73,7 +75,7 @@ pub struct Facts {
     pub counters: BTreeMap<String, u64>,
     /// Connections that wait to be accepted at the ports of the configuration.
     pub waiting: Found<u64>,
-    /// Sockets in TIME_WAIT, and pages of memory in sockets.
+    /// Sockets in TIME_WAIT.
     pub time_wait: Found<u64>,
     /// Pages of memory that TCP holds now.
     pub socket_pages: Found<u64>,
@@ -81,7 +83,9 @@ pub struct Facts {
     pub softnet: Found<(u64, u64)>,
     /// Connections that are tracked, and how many may be.
     pub tracked: Found<(u64, u64)>,
-    /// Cores that this program may run on.
+    /// Octets of memory that the kernel has.
+    pub memory: Found<u64>,
+    /// Cores that the process may run on.
     pub cores: u64,
     /// Thousandths of a core that the control group may take.
     pub quota: Found<u64>,
@@ -110,8 +114,6 @@ pub struct FileSystem {
     pub device: String,
     /// What the device says of its cache: "write back" or "write through".
     pub cache: Option<String>,
-    /// The device says that it turns.
-    pub rotates: Option<bool>,
 }
 
 /// How long a write of 4 KiB and fdatasync took.

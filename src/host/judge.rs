@@ -79,9 +79,12 @@ fn sysctl(key: &str, wanted: Wanted, facts: &Facts) -> Found<Verdict> {
     let numbers: Vec<&str> = text.split(' ').collect();
     let last = numbers.last().and_then(|word| word.parse().ok());
     let value: u64 = last.ok_or_else(|| Missing::Unreadable(format!("{key} is {text:?}, which is no number")))?;
-    if wanted.takes(value) {
+    let memory = *facts.memory.as_ref().unwrap_or(&u64::MAX);
+    // The kernel's own sum leaves out what was reserved when it started: some hundredths.
+    if wanted.takes(value) || wanted.with_memory(memory / 8 * 7).takes(value) {
         return Ok(as_advised(format!("{key} is {text}")));
     }
+    let wanted = wanted.with_memory(memory);
     // Of several numbers all but the last stay.
     let mut all = numbers;
     let new = wanted.value().to_string();
@@ -112,16 +115,32 @@ fn io_uring(facts: &Facts) -> Found<Verdict> {
         "1" if privileged || facts.in_ring_group => {
             return Ok(as_advised(format!("{found}, and this process is exempt")));
         }
-        "1" => (
-            "0, or the group of the edge in kernel.io_uring_group",
-            "sysctl -w kernel.io_uring_group=$(id -g)",
-        ),
-        _ => ("0", "sysctl -w kernel.io_uring_disabled=0"),
+        "1" => {
+            // This shell may be root's.
+            let (group, mind) = match (facts.whose, &facts.group) {
+                (Whose::Edge(_), Ok(group)) => (group.to_string(), ""),
+                _ => (
+                    "$(id -g postern)".to_owned(),
+                    ", with the user that runs the edge in place of postern",
+                ),
+            };
+            (
+                "0, or the group of the edge in kernel.io_uring_group",
+                format!("sysctl -w kernel.io_uring_group={group}{mind}"),
+            )
+        }
+        _ => ("0", "sysctl -w kernel.io_uring_disabled=0".to_owned()),
     };
     Ok(change(found, wanted, command))
 }
 
 fn ring(facts: &Facts) -> Found<Verdict> {
+    // What holds this program back, such as a filter of its own, does not hold the edge back.
+    if let Whose::Edge(pid) = facts.whose {
+        return Ok(as_advised(format!(
+            "the edge (process {pid}) runs, and so do its rings"
+        )));
+    }
     match &facts.ring {
         Ok(()) => Ok(as_advised("a ring can be made")),
         Err(Missing::Absent(why)) => Err(Missing::Absent(why.clone())),
@@ -281,13 +300,17 @@ fn quota(facts: &Facts, needs: &Needs) -> Found<Verdict> {
 
 fn huge_pages(facts: &Facts) -> Found<Verdict> {
     let given = facts.huge_pages.clone()?;
+    // Then the environment says nothing, and that of another user's edge is not to be read.
+    if given == "never" {
+        return Ok(as_advised("the kernel gives huge pages: never"));
+    }
     let taken = facts.allocator_takes_huge_pages.clone()?;
     let found = format!(
         "the kernel gives huge pages: {given}; the environment {} {} them",
         of_whom(facts),
         if taken { "takes" } else { "declines" }
     );
-    if given == "never" || !taken {
+    if !taken {
         return Ok(as_advised(found));
     }
     Ok(change(
@@ -334,11 +357,15 @@ fn file_system(found: &FileSystem) -> Verdict {
             text,
             "in a container: what is not delivered goes with the container, unless data_dir is a volume of its own",
         ),
-        "nfs" | "nfs4" | "cifs" | "9p" | "fuse" => {
-            note(text, "a sync is as good and as fast as the server at the other end")
-        }
+        kind if is_remote(kind) => note(text, "a sync is as good and as fast as the server at the other end"),
         _ => as_advised(text),
     }
+}
+
+/// Whether a file system is served by another host or program. (fuseblk is one on a disk of this host.)
+fn is_remote(kind: &str) -> bool {
+    let served = ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "virtiofs", "fuse"];
+    served.contains(&kind) || kind.starts_with("fuse.")
 }
 
 fn sync(facts: &Facts) -> Found<Verdict> {

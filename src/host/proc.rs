@@ -37,7 +37,7 @@ pub struct Tried {
     pub ring: Found<()>,
     /// Times of syncs in `data_dir`.
     pub syncs: Found<Syncs>,
-    /// Cores that this program may run on.
+    /// Cores that the process whose limits count may run on.
     pub cores: u64,
 }
 
@@ -70,14 +70,22 @@ impl Host {
             .map(|key| (key, self.sysctl(key)))
             .collect();
         let ring_group = sysctls["kernel.io_uring_group"].clone();
-        let groups = status.as_deref().ok().and_then(|text| field(text, "Groups:").ok());
+        let words = |name| field(status.as_deref().map_err(Clone::clone)?, name);
+        // The last of the four (real, effective, saved, of the file system) is the one that the kernel asks for.
+        let own_group = words("Gid:").map(|ids| ids.split_whitespace().last().unwrap_or_default().to_owned());
+        let groups = [own_group.clone(), words("Groups:")];
+        let is_member = |group: &String| {
+            let mut own = groups.iter().flatten().flat_map(|groups| groups.split_whitespace());
+            own.any(|own| own == group)
+        };
         let sockets = self.of_process("net/sockstat");
         let socket = |name| sockstat(sockets.as_deref().map_err(Clone::clone)?, name);
         Facts {
             whose: self.whose,
             locks_freely: capable(CAP_IPC_LOCK),
             is_privileged: capable(CAP_SYS_ADMIN),
-            in_ring_group: matches!((ring_group, groups), (Ok(group), Some(own)) if own.split_whitespace().any(|g| g == group)),
+            in_ring_group: ring_group.is_ok_and(|group| is_member(&group)),
+            group: own_group.and_then(|id| id.parse().map_err(|_| strange("Gid of /proc/PID/status"))),
             is_filtered: status
                 .as_deref()
                 .map_err(Clone::clone)
@@ -94,6 +102,7 @@ impl Host {
             socket_pages: socket("mem"),
             softnet: self.softnet(),
             tracked: self.tracked(),
+            memory: self.memory(),
             cores: tried.cores,
             quota: self.quota(),
             throttled: self.throttled(),
@@ -204,10 +213,17 @@ impl Host {
 
     fn tracked(&self) -> Found<(u64, u64)> {
         let number = |name: &str| {
-            let text = self.text(&format!("proc/sys/net/netfilter/{name}"))?;
+            let text = self.sysctl(&format!("net.netfilter.{name}"))?;
             text.parse().map_err(|_| strange(name))
         };
         Ok((number("nf_conntrack_count")?, number("nf_conntrack_max")?))
+    }
+
+    fn memory(&self) -> Found<u64> {
+        let total = field(&self.text("proc/meminfo")?, "MemTotal:")?;
+        let kilobytes = total.split_whitespace().next().and_then(|word| word.parse().ok());
+        let octets = kilobytes.and_then(|kilobytes: u64| kilobytes.checked_mul(1024));
+        octets.ok_or_else(|| strange("MemTotal of /proc/meminfo"))
     }
 
     /// `always [madvise] never`: the one in brackets holds.
@@ -220,10 +236,17 @@ impl Host {
 
     fn allocator_takes_huge_pages(&self) -> Found<bool> {
         let environment = self.of_process("environ")?;
-        let value = environment
-            .split('\0')
-            .find_map(|variable| variable.strip_prefix("MIMALLOC_ALLOW_THP="));
-        Ok(!matches!(value, Some("0" | "false" | "off" | "no")))
+        // Name and word in any case, as mimalloc takes them (mi_option_init).
+        let value = environment.split('\0').find_map(|variable| {
+            let (name, value) = variable.split_once('=')?;
+            name.eq_ignore_ascii_case("MIMALLOC_ALLOW_THP").then_some(value)
+        });
+        let is_no = |value: &str| {
+            ["0", "false", "off", "no"]
+                .iter()
+                .any(|no| value.eq_ignore_ascii_case(no))
+        };
+        Ok(!value.is_some_and(is_no))
     }
 
     /// The tightest quota of the control groups above the process, in thousandths of a core.
@@ -283,16 +306,12 @@ impl Host {
             .filter(|(_, fs)| path.starts_with(&fs.mount))
             .max_by_key(|(_, fs)| fs.mount.len());
         let (number, mut found) = best.ok_or_else(|| strange("/proc/self/mountinfo"))?;
-        let queue = self.root.join(format!("sys/dev/block/{number}"));
+        let device = self.root.join(format!("sys/dev/block/{number}"));
         // Of a partition the queue is that of the disk above it.
-        let of_queue = |name: &str| {
-            [queue.join("queue").join(name), queue.join("../queue").join(name)]
-                .iter()
-                .find_map(|path| fs::read_to_string(path).ok())
-                .map(|text| text.trim().to_owned())
-        };
-        found.cache = of_queue("write_cache");
-        found.rotates = of_queue("rotational").map(|text| text == "1");
+        found.cache = ["queue/write_cache", "../queue/write_cache"]
+            .iter()
+            .find_map(|path| fs::read_to_string(device.join(path)).ok())
+            .map(|text| text.trim().to_owned());
         Ok(found)
     }
 }
@@ -314,7 +333,6 @@ fn mount(line: &str) -> Option<(&str, FileSystem)> {
             options: options.map(str::to_owned).collect(),
             device: device.to_owned(),
             cache: None,
-            rotates: None,
         },
     ))
 }

@@ -2,16 +2,20 @@
 //!
 //! Promises: the same sums as a start makes; starts nothing but one ring, which ends at once. Lives on the main thread.
 
+use rustix::process::Pid;
+
 use crate::config::Config;
-use crate::host::facts::{Found, Missing, Needs};
+use crate::host::facts::{Found, Missing, Needs, Whose};
 
 use super::preflight;
 use crate::shard;
 
-/// What this configuration asks of its host.
-pub fn of(config: &Config) -> Needs {
-    let cores = preflight::cores().len();
-    let shards = if config.shards == 0 { cores } else { config.shards };
+/// What this configuration asks of its host, run by this edge or from this shell.
+pub fn of(config: &Config, whose: Whose) -> Needs {
+    let shards = match config.shards {
+        0 => cores_of(whose).len(),
+        shards => shards,
+    };
     let sockets = config.bindings.iter().map(|b| b.addresses.len()).sum();
     let connections = super::most_connections(config);
     Needs {
@@ -29,9 +33,18 @@ pub fn of(config: &Config) -> Needs {
     }
 }
 
-/// The cores that this process may run on.
-pub fn cores() -> u64 {
-    preflight::cores().len() as u64
+/// How many cores the edge may run on, or what is started from this shell.
+pub fn cores(whose: Whose) -> u64 {
+    cores_of(whose).len() as u64
+}
+
+/// Those of an edge that has just ended are not known any more.
+fn cores_of(whose: Whose) -> Vec<usize> {
+    let edge = match whose {
+        Whose::Edge(pid) => i32::try_from(pid).ok().and_then(Pid::from_raw),
+        Whose::Shell => None,
+    };
+    preflight::cores_of(edge).unwrap_or_else(|_| preflight::cores())
 }
 
 /// Whether a ring can be made here, by making one.

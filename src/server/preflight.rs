@@ -5,7 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Gid, Pid, Resource, Rlimit, getrlimit, setrlimit};
 
 /// Octets that glommio's ring of one shard wants to lock (it refuses to start below).
 const MEMLOCK_PER_SHARD: u64 = crate::host::advice::LOCKED_PER_SHARD;
@@ -62,12 +62,19 @@ pub fn most_connections(files: u64, shards: usize, sockets: usize) -> Result<u64
 
 /// The cores that this process may run on.
 pub fn cores() -> Vec<usize> {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
-        return vec![0];
-    };
-    (0..rustix::thread::CpuSet::MAX_CPU)
+    cores_of(None).unwrap_or_else(|_| vec![0])
+}
+
+/// The cores that a process may run on, this one by default.
+///
+/// # Errors
+///
+/// There is no such process.
+pub fn cores_of(process: Option<Pid>) -> io::Result<Vec<usize>> {
+    let set = rustix::thread::sched_getaffinity(process)?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU)
         .filter(|cpu| set.is_set(*cpu))
-        .collect()
+        .collect())
 }
 
 /// Whether io_uring is switched off on this host. Better asked before: glommio ends the process where it finds out.
@@ -77,16 +84,30 @@ pub fn cores() -> Vec<usize> {
 /// The sentence for the operator.
 pub fn io_uring_is_on() -> Result<(), String> {
     let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    let root = rustix::process::geteuid().is_root();
     match setting.trim() {
         "2" => Err("io_uring is switched off on this host; switch it on: sysctl -w kernel.io_uring_disabled=0".into()),
-        "1" if !root => Err(
+        "1" if !is_exempt() => Err(
             "io_uring is switched off for unprivileged users; switch it on: sysctl -w kernel.io_uring_disabled=0, or run \
              with CAP_SYS_ADMIN or in the group of kernel.io_uring_group"
                 .into(),
         ),
         _ => Ok(()),
     }
+}
+
+/// Whether the kernel lets this process have rings though unprivileged users get none.
+fn is_exempt() -> bool {
+    let capable = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN));
+    let group = std::fs::read_to_string("/proc/sys/kernel/io_uring_group").unwrap_or_default();
+    let more = rustix::process::getgroups().unwrap_or_default();
+    capable || is_one_of(&group, more.into_iter().chain([rustix::process::getegid()]))
+}
+
+/// Whether one of these groups is the one that a setting names; -1 is nobody's.
+fn is_one_of(setting: &str, own: impl IntoIterator<Item = Gid>) -> bool {
+    let named = setting.trim().parse::<u32>();
+    own.into_iter().any(|own| named == Ok(own.as_raw()))
 }
 
 /// Why a shard could not start, as far as can be told from the outside.
@@ -175,6 +196,13 @@ mod tests {
     fn a_shard_that_is_refused_io_uring_names_seccomp_and_one_out_of_memory_names_memlock() {
         assert!(shard_failed("Operation not permitted (os error 1)", 1).contains("seccomp"));
         assert!(shard_failed("Cannot allocate memory (os error 12)", 4).contains("LimitMEMLOCK=64M"));
+    }
+
+    #[test]
+    fn the_group_that_may_have_rings_is_found_among_those_of_the_process() {
+        let own = [5, 77].map(Gid::from_raw);
+        assert!(is_one_of("77\n", own) && is_one_of("5\n", own));
+        assert!(!is_one_of("7\n", own) && !is_one_of("-1\n", own) && !is_one_of("", own));
     }
 
     #[test]

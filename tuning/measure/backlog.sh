@@ -18,7 +18,8 @@ run() {
     kill -STOP "$EDGE"
     (waiting; sleep 0.3; kill -CONT "$EDGE") &
     LOAD_THREADS=16 load --connections 2000 --messages 2000 --per-connection 1 --timeout 10s --sources 127.0.0.2-127.0.0.20
-    echo "greeting_p50_ms=$(ms greeting_us/p50) greeting_p99_ms=$(ms greeting_us/p99) greeting_max_ms=$(ms greeting_us/max)" \
+    echo "connect_p50_ms=$(ms stages/connect/p50) connect_max_ms=$(ms stages/connect/max)" \
+        "greeting_p50_ms=$(ms stages/greeting/p50) greeting_max_ms=$(ms stages/greeting/max) $(slowest)" \
         "overflows=$(($(counter TcpExtListenOverflows) - before)) failures=$(figure failures_in_whole_run)"
     stop
 }

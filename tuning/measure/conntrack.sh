@@ -19,7 +19,7 @@ run() {
     configure
     start
     load --connections 50 --per-connection 1 --messages 6000 --pid "$EDGE" --sources 127.0.0.2-127.0.0.20
-    echo "a_second=$(figure messages_per_second) cpu_us=$(figure server_cpu_us_per_message) greeting_p99_ms=$(ms greeting_us/p99)" \
+    echo "a_second=$(figure messages_per_second) cpu_us=$(figure server_cpu_us_per_message) $(slowest)" \
         "tracked=$(inside cat /proc/sys/net/netfilter/nf_conntrack_count) failed=$(figure failures_in_whole_run)"
     stop
 }

@@ -17,11 +17,22 @@ two_shards_on_a_core() { run 2 0; }
 four_shards_on_a_core() { run 4 0; }
 turns one_shard_on_a_core two_shards_on_a_core four_shards_on_a_core
 
-# Half a core's time, as --cpus 0.5 of a container, spent by one thread or by two at once (control groups version 1).
-GROUP=/sys/fs/cgroup/cpu/$NS
+# Half a core's time, as --cpus 0.5 of a container, spent by one thread or by two at once.
+GROUPS_AT=/sys/fs/cgroup
+if [ -e "$GROUPS_AT/cgroup.controllers" ]; then
+    # Version 2. Groups below the root have a quota only where it hands the controller on, which systemd may not have done.
+    if ! grep -qw cpu "$GROUPS_AT/cgroup.subtree_control"; then
+        echo +cpu > "$GROUPS_AT/cgroup.subtree_control"
+        UNDO+=("echo -cpu > $GROUPS_AT/cgroup.subtree_control")
+    fi
+    QUOTA=cpu.max QUOTA_VALUE="50000 100000"
+else
+    GROUPS_AT=$GROUPS_AT/cpu QUOTA=cpu.cfs_quota_us QUOTA_VALUE=50000
+fi
+GROUP=$GROUPS_AT/$NS
 mkdir "$GROUP"
 UNDO+=("rmdir $GROUP")
-echo 50000 > "$GROUP/cpu.cfs_quota_us"
+echo "$QUOTA_VALUE" > "$GROUP/$QUOTA"
 quota_one_shard() { run 1 0-1; }
 quota_two_shards() { run 2 0-1; }
 turns quota_one_shard quota_two_shards

@@ -137,9 +137,7 @@ load() {
         --json "$WORK/run.json" "$@" > "$WORK/run.txt" 2>&1 || true
 }
 
-
-
-# A figure of the last run, by its path in the JSON: messages_per_second, greeting_us.p99. 0 where there is none.
+# A figure of the last run, by its path in the JSON: messages_per_second, stages/connect/p99. 0 where there is none.
 figure() {
     python3 - "$WORK/run.json" "$1" <<'PY'
 import json, sys
@@ -155,6 +153,10 @@ PY
 
 # A figure in microseconds as milliseconds.
 ms() { python3 -c "print(round($(figure "$1") / 1000, 3))"; }
+
+# How long the slowest hundredth took to be connected, and from there to be greeted. A SYN that was dropped shows in the first; the
+# last ACK of a handshake that was, and an edge that is slow to accept, in the second.
+slowest() { echo "connect_p99_ms=$(ms stages/connect/p99) greeting_p99_ms=$(ms stages/greeting/p99)"; }
 
 # A counter of the namespace's TCP, since the namespace was made.
 counter() { inside nstat -asz "$1" 2>/dev/null | awk -v name="$1" '$1 == name { print $2 }'; }

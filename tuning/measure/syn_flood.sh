@@ -20,7 +20,7 @@ run() {
     sleep 2
     load --connections 200 --rate 200 --per-connection 1 --duration 4s --warm-up 0s --sources 127.0.0.2-127.0.0.20 --timeout 20s
     wait "$flood"
-    echo "accepted=$(figure messages) greeting_p99_ms=$(ms greeting_us/p99) failed_connects=$(figure connect_failures)" \
+    echo "accepted=$(figure messages) $(slowest) failed_connects=$(figure connect_failures)" \
         "cookies=$(($(counter TcpExtSyncookiesSent) - cookies))" \
         "listen_drops=$(($(counter TcpExtListenDrops) - listen))"
     stop

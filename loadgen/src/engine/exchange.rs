@@ -158,11 +158,13 @@ impl Engine {
                     };
                     record(histogram, event.now.saturating_duration_since(began));
                     self.pipelining_denied |= slot.dialogue.pipelining_denied(&self.manner);
+                    self.taken += usize::from(!std::mem::replace(&mut slot.taken, true));
+                    self.shut_out = None;
                     self.next_message(slot, event);
                 }
                 Step::Group => self.group(slot, event),
                 Step::Finished(outcome) => self.finished(slot, outcome, event),
-                Step::Over(ending) => self.over(slot, event.index, ending),
+                Step::Over(ending) => self.over(slot, event.index, ending, event.now),
             }
         }
     }
@@ -204,7 +206,7 @@ impl Engine {
         };
         if slot.unwritten.is_some_and(in_content) {
             // Refused in the middle of its content: what is still to be written would be read as commands.
-            self.lost(slot);
+            self.lost(slot, Fate::Uncertain);
             return self.close_connection(slot, event.index);
         }
         if slot.dialogue.follows_already() {
@@ -283,15 +285,27 @@ impl Engine {
         self.write(slot, chunk, 0, event);
     }
 
-    fn over(&mut self, slot: &mut Slot, index: usize, ending: Ending) {
+    fn over(&mut self, slot: &mut Slot, index: usize, ending: Ending, now: Instant) {
         if self.manner.refusals_expected && matches!(ending, Ending::TurnedAway | Ending::Shutdown) {
             let refused = slot.dialogue.messages_under_way();
             self.counts.refused_as_expected += refused.max(1);
+            if slot.dialogue.is_partly_taken() {
+                self.fates.note(slot.message.serial, Fate::Uncertain);
+            }
             self.answer(refused);
             slot.turned_away = true;
-            return self.close_connection(slot, index);
+            self.close_connection(slot, index);
+            if self.taken == 0 && refused == 0 {
+                self.shut_out.get_or_insert(now);
+            }
+            return;
         }
-        self.lost(slot);
+        // Who says 421 has not taken what it was asked to take.
+        let fate = match ending {
+            Ending::Shutdown if !slot.dialogue.is_partly_taken() => Fate::Absent,
+            _ => Fate::Uncertain,
+        };
+        self.lost(slot, fate);
         match ending {
             Ending::Quit => {}
             Ending::TurnedAway => {
@@ -314,19 +328,19 @@ impl Engine {
     /// The connection ended without the server saying so in a reply.
     fn disconnected(&mut self, slot: &mut Slot, index: usize, why: String) {
         let idle = slot.dialogue.is_quitting() || slot.dialogue.is_between();
-        if !self.lost(slot) && !idle {
+        if !self.lost(slot, Fate::Uncertain) && !idle {
             self.counts.connect_failures += 1;
             self.failed(why);
         }
         self.close_connection(slot, index);
     }
 
-    /// Counts the messages that a connection takes with it; whether there were any. Of a second one only the envelope was
-    /// written, so that it cannot arrive.
-    fn lost(&mut self, slot: &mut Slot) -> bool {
+    /// Counts the messages that a connection takes with it, and notes the fate of the first; whether there were any. Of a
+    /// second one only the envelope was written, so that it cannot arrive.
+    fn lost(&mut self, slot: &mut Slot, fate: Fate) -> bool {
         let lost = slot.dialogue.messages_under_way();
         if lost > 0 {
-            self.fates.note(slot.message.serial, Fate::Uncertain);
+            self.fates.note(slot.message.serial, fate);
             self.timeline.failed(Instant::now(), lost);
         }
         self.counts.lost += lost;
@@ -343,6 +357,10 @@ impl Engine {
         }
         if std::mem::take(&mut slot.open) {
             self.open -= 1;
+        }
+        if std::mem::take(&mut slot.taken) {
+            self.taken -= 1;
+            self.shut_out = None;
         }
         slot.unwritten = None;
         if self.open == 0 && self.stopping {

@@ -14,8 +14,9 @@ pub(super) const ROWS: &[Advice] = &[
         why: "a client that finds the queue full is dropped and tries again after 1 s, then 2, then 4",
         cost: "Kernel memory for each connection that waits.",
         measured: "[measure/backlog.sh](measure/backlog.sh), 2000 clients while the edge stands still for 0.3 s: with 128 the slowest hundredth \
-                   is greeted after 1.29 s (1.25 to 2.26), some 3100 SYNs dropped; with 4096 after 0.40 s (0.40 to 0.63), none \
-                   dropped: 0.31 of the time.",
+                   is greeted 1.29 s (1.25 to 2.26) after its first SYN, some 3100 SYNs dropped; with 4096 after 0.40 s (0.40 to \
+                   0.63), none dropped: 0.31 of the time. (From the first SYN to 220. The script tells `connect` and `greeting` \
+                   apart since: a SYN that is dropped shows in the former, a last ACK of the handshake in the latter.)",
         source: "listen(2); kernel, Documentation/networking/ip-sysctl.rst.",
         counters: &["TcpExtListenOverflows", "TcpExtListenDrops"],
         check: Check::Sysctl("net.core.somaxconn", Wanted::AtLeast(BACKLOG)),
@@ -30,7 +31,7 @@ pub(super) const ROWS: &[Advice] = &[
         cost: "A connection made by a cookie has no window scaling unless the client sends timestamps.",
         measured: "[measure/syn_flood.sh](measure/syn_flood.sh), 5000 such SYNs a second, honest clients at 200 a second: without cookies none \
                    of 800 messages came in, with `tcp_max_syn_backlog` at 128 as at 4096; with cookies all 800, the slowest \
-                   hundredth greeted within 0.5 ms (128) and 0.8 ms (4096).",
+                   hundredth greeted within 0.5 ms (128) and 0.8 ms (4096) of its first SYN, `connect` and `greeting` together.",
         source: "kernel, Documentation/networking/ip-sysctl.rst; net/ipv4/tcp_input.c, tcp_conn_request.",
         counters: &[
             "TcpExtTCPReqQFullDoCookies",
@@ -75,8 +76,8 @@ pub(super) const ROWS: &[Advice] = &[
                   firewall. Each connection stays in its table for two minutes after it was closed.",
         see: "`cat /proc/sys/net/netfilter/nf_conntrack_count /proc/sys/net/netfilter/nf_conntrack_max`; `conntrack -S` shows \
               `drop` and `early_drop`.",
-        set: "Do not track port 25: `nft add rule inet raw prerouting tcp dport 25 notrack`, and the same for `tcp sport 25` in \
-              `output`; or `net.netfilter.nf_conntrack_max` of four times `max_connections` and more.",
+        set: "Do not track port 25: `nft 'table inet postern { chain prerouting { type filter hook prerouting priority raw; tcp \
+              dport 25 notrack; }; chain output { type filter hook output priority raw; tcp sport 25 notrack; }; }'`; or `net.netfilter.nf_conntrack_max` of four times `max_connections` and more.",
         why: "a full table drops packets of connections that nobody refused",
         cost: "Rules by `ct state` do not see what is not tracked. A larger table is some 300 bytes an entry.",
         measured: "[measure/conntrack.sh](measure/conntrack.sh), a connection for each message: tracked and not tracked are the same within \

@@ -7,8 +7,8 @@ pub(super) const ROWS: &[Advice] = &[
         id: "receive-window",
         symptom: "Large messages from far away come slowly, though line and machine are idle.",
         see: "`ss -tmi 'sport = :25'`: `rcv_space` no longer grows, and octets a round trip are the same as that.",
-        set: "`net.ipv4.tcp_rmem = 4096 131072 6291456`, the kernel's default; the last number is the bound. What a line can \
-              carry at most is the bound divided by the round trip.",
+        set: "`net.ipv4.tcp_rmem = 4096 131072 6291456`, the kernel's default (below 768 MiB of memory it is a 128th of that); the \
+              last number is the bound. What a line can carry at most is the bound divided by the round trip.",
         why: "a sender never has more on its way than this",
         cost: "Up to so much memory for a connection whose sender is faster than postern reads; `tcp_mem` bounds all of them.",
         measured: "[measure/window.sh](measure/window.sh), messages of 4 MB from 100 ms away, one connection: with 128 KiB 0.70 MB/s in each \
@@ -16,13 +16,13 @@ pub(super) const ROWS: &[Advice] = &[
                    little; that more than 6 MiB helps could not be told from noise.",
         source: "tcp(7); kernel, Documentation/networking/ip-sysctl.rst.",
         counters: &["TcpExtTCPRcvCollapsed", "TcpExtPruneCalled"],
-        check: Check::Sysctl("net.ipv4.tcp_rmem", Wanted::AtLeast(6_291_456)),
+        check: Check::Sysctl("net.ipv4.tcp_rmem", Wanted::Buffer(6_291_456)),
     },
     Advice {
         id: "send-buffer",
         symptom: "Large messages to a next hop far away go slowly.",
         see: "`ss -tmi 'dport = :25'`: `sndbuf_limited` is a large share of `busy`.",
-        set: "`net.ipv4.tcp_wmem = 4096 16384 4194304`, the kernel's default. `net.ipv4.tcp_notsent_lowat` may stay as it is.",
+        set: "`net.ipv4.tcp_wmem = 4096 16384 4194304`, the kernel's default (below 512 MiB of memory it is a 128th of that). `net.ipv4.tcp_notsent_lowat` may stay as it is.",
         why: "what is on its way has to be kept until it is acknowledged",
         cost: "Up to so much memory for a connection to a hop that is slow.",
         measured: "[measure/send_buffer.sh](measure/send_buffer.sh), messages of 2 MB to a hop 100 ms away, 4 connections: with 256 KiB 6.4 \
@@ -31,7 +31,7 @@ pub(super) const ROWS: &[Advice] = &[
                    pages in place of 2100; worth it only where that is short.",
         source: "tcp(7); kernel, Documentation/networking/ip-sysctl.rst.",
         counters: &[],
-        check: Check::Sysctl("net.ipv4.tcp_wmem", Wanted::AtLeast(4_194_304)),
+        check: Check::Sysctl("net.ipv4.tcp_wmem", Wanted::Buffer(4_194_304)),
     },
     Advice {
         id: "socket-memory",

@@ -7,7 +7,8 @@ pub(super) const ROWS: &[Advice] = &[
         id: "io-uring",
         symptom: "`io_uring is switched off on this host`.",
         see: "`sysctl kernel.io_uring_disabled` (1: privileged processes and one group only, 2: nobody; Linux 6.6 and later).",
-        set: "`sysctl -w kernel.io_uring_disabled=0`, or 1 with the service's group in `kernel.io_uring_group`.",
+        set: "`sysctl -w kernel.io_uring_disabled=0`, or 1 with the service's group in `kernel.io_uring_group` (one that stays: \
+              `SupplementaryGroups=` in the unit, since that of a `DynamicUser` is another each time).",
         why: "postern has no other way to the disk and the network",
         cost: "Every process on the host may use io_uring, which has been the way into the kernel for a number of exploits. The \
                group limits it to postern.",
@@ -77,12 +78,13 @@ pub(super) const ROWS: &[Advice] = &[
         id: "nr-open",
         symptom: "systemd or a shell refuses the limit of open files itself.",
         see: "`sysctl fs.nr_open`.",
-        set: "`sysctl -w fs.nr_open=1048576`, the kernel's default.",
+        set: "`sysctl -w fs.nr_open=1048576`, the kernel's default, where it is less. It is in no file here: systemd sets far more \
+              when it starts, which a file would take back.",
         why: "no process may have a higher limit of open files than this",
         cost: "None by itself.",
         measured: "Could not be measured here: it holds for a whole machine, and the right to raise limits is missing.",
         source: "kernel, Documentation/admin-guide/sysctl/fs.rst.",
         counters: &[],
-        check: Check::Sysctl("fs.nr_open", Wanted::AtLeast(super::OPEN_FILES)),
+        check: Check::Sysctl("fs.nr_open", Wanted::AtLeast(super::NR_OPEN)),
     },
 ];

@@ -12,7 +12,7 @@ use crate::host::proc::{Host, Tried};
 const GOOD: &[(&str, &str)] = &[
     (
         "proc/self/status",
-        "Name:\tsh\nGroups:\t5 77 \nCapEff:\t0000000000000000\nSeccomp:\t0\n",
+        "Name:\tsh\nGid:\t1000\t1000\t1000\t1007\nGroups:\t5 77 \nCapEff:\t0000000000000000\nSeccomp:\t0\n",
     ),
     (
         "proc/self/limits",
@@ -53,7 +53,10 @@ const GOOD: &[(&str, &str)] = &[
          24 22 8:2 / /var rw,noatime - xfs /dev/sda2 rw\n",
     ),
     ("sys/dev/block/8:2/queue/write_cache", "write back\n"),
-    ("sys/dev/block/8:2/queue/rotational", "0\n"),
+    (
+        "proc/meminfo",
+        "MemTotal:        8000000 kB\nMemFree:          900000 kB\n",
+    ),
     ("proc/sys/kernel/version", "#1 SMP PREEMPT Mon\n"),
     ("proc/sys/kernel/io_uring_disabled", "0\n"),
     ("proc/sys/kernel/io_uring_group", "-1\n"),
@@ -178,14 +181,19 @@ fn each_fault_planted_in_a_host_is_found_with_a_command_that_mends_it() {
             "send-buffer",
             "net.ipv4.tcp_wmem=4096 16384 4194304",
         ),
-        ("proc/sys/fs/nr_open", "1024\n", "nr-open", "fs.nr_open=131072"),
+        ("proc/sys/fs/nr_open", "1024\n", "nr-open", "fs.nr_open=1048576"),
         (
             "proc/sys/kernel/io_uring_disabled",
             "2\n",
             "io-uring",
             "io_uring_disabled=0",
         ),
-        ("proc/sys/kernel/io_uring_disabled", "1\n", "io-uring", "io_uring_group"),
+        (
+            "proc/sys/kernel/io_uring_disabled",
+            "1\n",
+            "io-uring",
+            "io_uring_group=$(id -g postern), with the user",
+        ),
         (
             "proc/self/limits",
             "Max open files 64 4096 files\nMax locked memory 99999999 9 b\n",
@@ -267,11 +275,11 @@ fn a_packet_dropped_long_ago_is_no_reason_to_change_anything() {
 
 #[test]
 fn whoever_is_exempt_has_nothing_to_change() {
-    let group = ("proc/sys/kernel/io_uring_group", "77\n");
-    assert_eq!(
-        changes(&judged(&[("proc/sys/kernel/io_uring_disabled", "1\n"), group])),
-        [""; 0]
-    );
+    for (group, expected) in [("77\n", &[][..]), ("1007\n", &[]), ("1000\n", &["io-uring"])] {
+        let limited = ("proc/sys/kernel/io_uring_disabled", "1\n");
+        let findings = judged(&[limited, ("proc/sys/kernel/io_uring_group", group)]);
+        assert_eq!(changes(&findings), expected, "{group}");
+    }
     let root = "Groups:\t\nCapEff:\t000001ffffffffff\nSeccomp:\t0\n";
     let findings = judged(&[
         ("proc/self/status", root),
@@ -377,4 +385,83 @@ fn an_edge_with_a_network_of_its_own_is_not_judged_by_ours() {
     let said = format!("{:?}", facts.sysctls["net.core.somaxconn"]);
     assert!(said.contains("nsenter -t 9 -n"), "{said}");
     assert!(!format!("{:?}", facts.sysctls["fs.nr_open"]).contains("nsenter"));
+    let said = format!("{:?}", facts.tracked);
+    assert!(said.contains("nsenter -t 9 -n"), "{said}");
+}
+
+#[test]
+fn a_running_edge_has_its_rings_whatever_holds_for_this_program_and_names_its_own_group() {
+    let refused = Tried {
+        ring: Err(Missing::Unreadable("Operation not permitted".into())),
+        ..tried()
+    };
+    let edge: Vec<_> = ["status", "limits", "environ", "cgroup"]
+        .map(|name| (format!("proc/9/{name}"), text_of(&format!("proc/self/{name}"))))
+        .into_iter()
+        .collect();
+    let mut changed: Vec<_> = edge.iter().map(|(path, text)| (&path[..], *text)).collect();
+    changed.push(("proc/sys/kernel/io_uring_disabled", "1\n"));
+    let findings = judged_with(&changed, Whose::Edge(9), &needs(), refused);
+    assert_eq!(changes(&findings), ["io-uring"]);
+    assert_eq!(of(&findings, "seccomp").verdict.name(), "ok");
+    let Verdict::Change { command, .. } = &of(&findings, "io-uring").verdict else {
+        panic!();
+    };
+    assert_eq!(command, "sysctl -w kernel.io_uring_group=1007");
+}
+
+fn text_of(path: &str) -> &'static str {
+    GOOD.iter().find(|(good, _)| *good == path).unwrap().1
+}
+
+#[test]
+fn where_memory_is_short_the_kernels_own_buffers_will_do_and_smaller_ones_will_not() {
+    // 256 MiB less what the kernel keeps: its own bound is near 2 MiB.
+    let with = |bound: &str| {
+        let memory = ("proc/meminfo", "MemTotal:         250000 kB\n");
+        let rmem = format!("4096 131072 {bound}\n");
+        judged(&[
+            memory,
+            ("proc/sys/net/ipv4/tcp_rmem", &rmem),
+            ("proc/sys/net/ipv4/tcp_wmem", &rmem),
+        ])
+    };
+    assert_eq!(changes(&with("1960000")), [""; 0]);
+    let findings = with("131072");
+    assert_eq!(changes(&findings), ["receive-window", "send-buffer"]);
+    let Verdict::Change { command, .. } = &of(&findings, "receive-window").verdict else {
+        panic!();
+    };
+    assert_eq!(command, "sysctl -w 'net.ipv4.tcp_rmem=4096 131072 2000000'");
+}
+
+#[test]
+fn file_systems_of_another_host_or_program_are_told_from_those_of_this_one() {
+    for (kind, name) in [
+        ("fuse", "note"),
+        ("fuse.sshfs", "note"),
+        ("ceph", "note"),
+        ("virtiofs", "note"),
+        ("nfs4", "note"),
+        ("fuseblk", "ok"),
+        ("btrfs", "ok"),
+    ] {
+        let mounts = format!("22 1 0:5 / / rw - {kind} x rw\n");
+        let findings = judged(&[("proc/self/mountinfo", &mounts)]);
+        assert_eq!(of(&findings, "file-system").verdict.name(), name, "{kind}");
+    }
+}
+
+#[test]
+fn huge_pages_that_the_kernel_never_gives_and_words_of_the_allocator_in_any_case_are_known() {
+    let environ = "proc/self/environ";
+    for words in ["MIMALLOC_ALLOW_THP=OFF\0", "A=1\0mimalloc_allow_thp=False\0"] {
+        assert_eq!(changes(&judged(&[(environ, words)])), [""; 0], "{words}");
+    }
+    for words in ["MIMALLOC_ALLOW_THP=1\0", "MIMALLOC_ALLOW_THP=\0", "X=0\0"] {
+        assert_eq!(changes(&judged(&[(environ, words)])), ["huge-pages"], "{words}");
+    }
+    let enabled = "sys/kernel/mm/transparent_hugepage/enabled";
+    let findings = judged(&[(environ, ""), (enabled, "always madvise [never]\n")]);
+    assert_eq!(of(&findings, "huge-pages").verdict.name(), "ok");
 }
