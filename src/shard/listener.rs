@@ -72,6 +72,9 @@ pub fn bind(binding: &Arc<str>, address: SocketAddr, count: usize) -> io::Result
         socket.set_reuse_port(true)?;
         // Accepted connections inherit it: a reply never waits for the client's delayed acknowledgement.
         socket.set_tcp_nodelay(true)?;
+        // And this: replies are far smaller than the first window, so there is no congestion to control, and the simplest way
+        // to do it is always there. A host's BBR would keep accounts of each segment. Where it is refused, so be it.
+        let _ = socket.set_tcp_congestion(b"reno");
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         if let Some(real) = socket.local_addr()?.as_socket() {

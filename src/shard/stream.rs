@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncRead, AsyncWrite, future};
 use glommio::net::TcpStream;
+use glommio::timer::Timer;
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
@@ -102,18 +103,14 @@ impl Stream {
     /// A busy shard serves everybody else first and then simply looks: by then the peer has mostly answered, and a look that
     /// finds something is cheaper than being told by the ring (no poll request, no completion, no interrupt between cores).
     pub async fn read(&mut self, shard: &Shard, seat: &Seat, carry: &[u8], at_once: usize) -> Wake {
-        if shard.looks.may_look() {
-            future::yield_now().await;
-            // A peer that always has something to say must not talk past its deadline.
-            if let Some(alarm) = seat.slot().take_alarm() {
-                return Wake::Alarm(alarm);
-            }
-            if let Some(wake) = self.look(shard, carry, at_once) {
-                shard.looks.found();
-                return wake;
-            }
-        } else {
-            glommio::yield_if_needed().await;
+        shard.looks.let_others_go_first().await;
+        // A peer that always has something to say must not talk past its deadline.
+        if let Some(alarm) = seat.slot().take_alarm() {
+            return Wake::Alarm(alarm);
+        }
+        if let Some(wake) = self.look(shard, carry, at_once) {
+            shard.looks.found();
+            return wake;
         }
         loop {
             match &mut self.tls {
@@ -257,33 +254,44 @@ pub(super) async fn readable(seat: &Seat, socket: &mut TcpStream) -> Option<Alar
     .await
 }
 
-/// How often in a row a shard looks for itself before it lets the ring tell, and for how many reads then. A shard that
-/// only looked would never come to the end of its work, which is when sockets that wait in the ring are heard.
+/// How many looks may find something before everybody rests.
 const LOOKS: u32 = 256;
-const RESTS: u32 = 64;
+/// Long enough to be over when the ring has been asked, and not before.
+const REST: Duration = Duration::from_micros(1);
 
-/// Whether to look or to be told.
+/// Whose turn it is. A shard that only looked would never come to the end of its work, which is when sockets that wait in
+/// the ring are heard. So after some looks all who would look again wait for a timer instead: timers too are heard then
+/// only, and cost less than the ring.
 #[derive(Debug, Default)]
 pub struct Looks(Cell<u32>);
 
 impl Looks {
-    fn may_look(&self) -> bool {
-        let count = self.0.get();
-        if count < LOOKS {
-            return true;
+    async fn let_others_go_first(&self) {
+        if self.is_tired() {
+            Timer::new(REST).await;
+            self.0.set(0);
+        } else {
+            future::yield_now().await;
         }
-        self.0.set(if count + 1 < LOOKS + RESTS { count + 1 } else { 0 });
-        false
+    }
+
+    fn is_tired(&self) -> bool {
+        self.0.get() >= LOOKS
     }
 
     fn found(&self) {
-        self.0.set(self.0.get() + 1);
+        self.0.set(self.0.get().saturating_add(1));
     }
 }
 
 /// Sends octets into a socket; fails with `TimedOut` when an alarm is raised before they are taken.
 async fn push(socket: &mut TcpStream, slot: &Slot, octets: &[u8]) -> io::Result<()> {
-    let mut sent = 0;
+    let mut sent = match listener::send_now(socket, octets, false) {
+        Ok(sent) if sent == octets.len() => return Ok(()),
+        Ok(sent) => sent,
+        Err(Errno::AGAIN | Errno::INTR) => 0,
+        Err(errno) => return Err(errno.into()),
+    };
     poll_fn(|cx| {
         while let Some(rest) = octets.get(sent..).filter(|rest| !rest.is_empty()) {
             match Pin::new(&mut *socket).poll_write(cx, rest) {
@@ -308,21 +316,59 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_that_always_finds_something_still_asks_the_ring_in_turns() {
-        let looks = Looks::default();
-        let mut looked = 0;
-        for _ in 0..10 * (LOOKS + RESTS) {
-            if looks.may_look() {
+    fn a_shard_that_always_finds_something_rests_in_turns() {
+        let rested = in_an_executor(async |looks| {
+            let mut rested = 0;
+            for _ in 0..10 * LOOKS {
+                rested += u32::from(looks.is_tired());
+                looks.let_others_go_first().await;
                 looks.found();
-                looked += 1;
             }
-        }
-        assert_eq!(looked, 10 * LOOKS);
+            rested
+        });
+        assert_eq!(rested, 9);
     }
 
     #[test]
-    fn a_look_in_vain_costs_none_of_them() {
-        let looks = Looks::default();
-        assert!((0..10 * LOOKS).all(|_| looks.may_look()));
+    fn looks_in_vain_tire_nobody() {
+        let tired = in_an_executor(async |looks| {
+            for _ in 0..10 * LOOKS {
+                looks.let_others_go_first().await;
+            }
+            looks.is_tired()
+        });
+        assert!(!tired);
+    }
+
+    #[test]
+    fn who_waits_in_the_ring_is_heard_beside_those_who_always_find_something() {
+        let heard = in_an_executor(async |looks| {
+            let (mut ours, mut theirs) = glommio::net::UnixStream::pair().unwrap();
+            let waits =
+                glommio::spawn_local(
+                    async move { futures_lite::AsyncReadExt::read(&mut theirs, &mut [0]).await.unwrap() },
+                )
+                .detach();
+            let heard = future::or(async { Some(waits.await) }, async {
+                for n in 0..20 * LOOKS {
+                    if n == LOOKS {
+                        futures_lite::AsyncWriteExt::write_all(&mut ours, b"x").await.unwrap();
+                    }
+                    looks.let_others_go_first().await;
+                    looks.found();
+                }
+                None
+            });
+            heard.await.flatten()
+        });
+        assert_eq!(heard, Some(1));
+    }
+
+    fn in_an_executor<T: Send + 'static>(test: impl AsyncFnOnce(Looks) -> T + Send + 'static) -> T {
+        glommio::LocalExecutorBuilder::default()
+            .spawn(|| test(Looks::default()))
+            .unwrap()
+            .join()
+            .unwrap()
     }
 }
