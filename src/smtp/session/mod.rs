@@ -75,6 +75,9 @@ pub struct Terms {
 /// Octets of output after which the client must take some before more commands are answered.
 const OUTPUT_FULL: usize = 8 << 10;
 
+/// Octets that the reply to EHLO, the longest, takes; so the output does not grow by steps.
+const OUTPUT_USUAL: usize = 384;
+
 /// The facts of the connection. What belongs to one message is in [`Transaction`].
 #[derive(Debug)]
 pub struct Session {
@@ -190,6 +193,7 @@ impl Session {
         if self.is_closing() {
             return;
         }
+        self.output.reserve(OUTPUT_USUAL);
         oxsmtp::greeting(&mut self.output, &self.terms.hostname);
         self.notes.replies.push(220);
         self.heard = now;
