@@ -130,15 +130,15 @@ impl Shard {
     }
 
     fn start_work(self: &Rc<Self>, work: Work) {
-        let (counter, count) = match &work.task {
-            Task::Write { octets, .. } => (Counter::SpoolOctetsWritten, octets.len() as u64),
-            Task::Sync { .. } => (Counter::SpoolSyncs, 1),
-            _ => (Counter::SpoolSyncs, 0),
+        let counted = match &work.task {
+            Task::Write { octets, .. } => Some((Counter::SpoolOctetsWritten, octets.len() as u64)),
+            Task::Sync { .. } => Some((Counter::SpoolSyncs, 1)),
+            _ => None,
         };
         let shard = self.clone();
         glommio::spawn_local(async move {
             let result = shard.spooling.disk.perform(work.directory, work.task).await;
-            if result.is_ok() {
+            if let (Ok(_), Some((counter, count))) = (&result, counted) {
                 shard.metrics.add(counter, count);
             }
             shard.spool.borrow_mut().done(work.id, result.map_err(Failure::from));
