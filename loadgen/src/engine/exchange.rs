@@ -18,6 +18,7 @@ impl Engine {
     /// Does what can be done on a connection now; `Ready` when it is over.
     pub fn attend(&mut self, index: usize, link: &mut Link, context: &mut Context<'_>) -> Poll<()> {
         let mut slots = std::mem::take(&mut self.slots);
+        link.wake(&mut self.looks, context);
         if let Some(slot) = slots.get_mut(index) {
             slot.attend(context.waker());
             let mut event = Event {
@@ -72,8 +73,8 @@ impl Engine {
                     self.note_handshake(slot, event);
                     sent = self.counts.sends;
                     self.take_input(slot, buffer.get(..count).unwrap_or_default(), event);
-                    if count < buffer.len() && slot.open && !event.link.is_secured() && self.looks.may_look() {
-                        event.context.waker().wake_by_ref();
+                    if count < buffer.len() && slot.open && !event.link.is_secured() {
+                        event.link.look_again(&mut self.looks, event.context);
                         break;
                     }
                 }
