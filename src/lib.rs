@@ -2,7 +2,7 @@
 //!
 //! Modules in layer order, lowest first; `tests/layers.rs` guards who may import whom.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 #![warn(missing_docs)]
 // A panic costs a session, on other threads more: only tests may.
 #![cfg_attr(

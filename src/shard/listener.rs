@@ -1,28 +1,27 @@
 //! Listening sockets: made before any shard serves, one per shard and address, and the loop that accepts from one.
 //!
 //! Promises: a connection that is refused costs one write and no session; running out of file descriptors does not spin;
-//! an accept is never cancelled (glommio would lose the connection), the loop ends when the socket is shut down. The only
-//! file with `unsafe`: glommio takes sockets by number. Sockets are made on the main or control thread, the loop lives on
-//! its shard.
-#![allow(unsafe_code)]
+//! the loop ends when the socket is shut down. Sockets are made on the main or control thread, the loop lives on its shard.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::FutureExt;
-use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
-use socket2::{Domain, Protocol, Socket, Type};
+use rustix::net::{SocketAddrAny, SocketFlags};
+use socket2::{Domain, Protocol, Socket as Unwatched, Type};
 
 use super::connection::{self, Arrival};
+use super::readiness::{Interest, Place};
+use super::socket::Socket;
 use super::stream::Stream;
 use super::{Current, Shard, clock};
 use crate::log::Level;
@@ -89,9 +88,9 @@ pub fn bind(binding: &Arc<str>, address: SocketAddr, count: usize) -> io::Result
     Ok(sockets)
 }
 
-fn socket(address: SocketAddr) -> io::Result<Socket> {
+fn socket(address: SocketAddr) -> io::Result<Unwatched> {
     let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    let socket = Unwatched::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -105,7 +104,7 @@ pub(super) struct Listener {
     /// A reload may give the address to another binding.
     pub binding: RefCell<Arc<str>>,
     pub address: SocketAddr,
-    /// The same socket as the one that glommio waits on, for accepting without waiting and for shutting down.
+    place: Place,
     socket: OwnedFd,
 }
 
@@ -124,52 +123,51 @@ impl Shard {
             address,
             socket,
         } = bound;
-        let twin = socket.try_clone()?;
-        // SAFETY: the number was taken out of an `OwnedFd`, so it is an open descriptor that nobody else will close, and
-        // it is a listening TCP socket, which is what `TcpListener` expects.
-        let waiting = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
         let listener = Rc::new(Listener {
             binding: RefCell::new(binding),
             address,
-            socket: twin,
+            place: self.readiness.watch(&socket, Interest::Read)?,
+            socket,
         });
         self.listeners.borrow_mut().push(listener.clone());
         let shard = self.clone();
         glommio::spawn_local(async move {
-            shard.accept_from(&listener, &waiting).await;
+            shard.accept_from(&listener).await;
             shard.listeners.borrow_mut().retain(|l| !Rc::ptr_eq(l, &listener));
         })
         .detach();
         Ok(())
     }
 
-    async fn accept_from(self: &Rc<Self>, listener: &Listener, waiting: &TcpListener) {
+    async fn accept_from(self: &Rc<Self>, listener: &Listener) {
         loop {
-            // Whoever waits in the queue already is taken without asking the ring.
+            poll_fn(|cx| listener.place.poll_readable(cx)).await;
             for _ in 0..ACCEPTS_AT_ONCE {
                 match accept(&listener.socket) {
-                    Ok(Some((socket, peer))) => self.welcome(listener, adopt(socket), peer),
-                    Ok(None) => break,
+                    Ok(Some((descriptor, peer))) => self.take(listener, descriptor, peer),
+                    Ok(None) => {}
+                    Err(Errno::AGAIN) => {
+                        listener.place.nothing_to_read();
+                        break;
+                    }
                     Err(errno) if self.rests_after(errno).await => {}
                     Err(_) => return,
                 }
             }
-            match waiting.accept().await {
-                Ok(stream) => match stream.peer_addr() {
-                    Ok(peer) => self.welcome(listener, stream, peer),
-                    // Gone before it was looked at.
-                    Err(_) => self.metrics.count(Counter::AcceptErrors),
-                },
-                Err(error) => {
-                    let errno = io::Error::from(error)
-                        .raw_os_error()
-                        .map_or(Errno::IO, Errno::from_raw_os_error);
-                    if !self.rests_after(errno).await {
-                        return;
-                    }
-                }
+            if listener.place.is_readable() {
+                self.readiness.found(ACCEPTS_AT_ONCE);
+                self.readiness.let_others_go_first().await;
             }
-            glommio::yield_if_needed().await;
+        }
+    }
+
+    fn take(self: &Rc<Self>, listener: &Listener, descriptor: OwnedFd, peer: SocketAddr) {
+        match Socket::new(&self.readiness, descriptor, Interest::Read) {
+            Ok(socket) => self.welcome(listener, socket, peer),
+            Err(error) => {
+                self.metrics.count(Counter::AcceptErrors);
+                self.complain_once_a_minute("cannot watch a connection: raise fs.epoll.max_user_watches", error);
+            }
         }
     }
 
@@ -187,9 +185,9 @@ impl Shard {
     }
 
     /// Admits a newcomer and gives it a session, or refuses it.
-    fn welcome(self: &Rc<Self>, listener: &Listener, stream: TcpStream, peer: SocketAddr) {
+    fn welcome(self: &Rc<Self>, listener: &Listener, stream: Socket, peer: SocketAddr) {
         // A reply comes right behind what it answers and acknowledges it too (RFC 9293 section 3.8.6.3): no segment of its own.
-        quickack(&stream, false);
+        stream.quickack(false);
         let opened = clock::now();
         let settings = self.settings();
         let peer = SocketAddr::new(network::canonical(peer.ip()), peer.port());
@@ -260,7 +258,7 @@ impl Shard {
     /// Answers a connection that is not admitted: at once, or in v4.1 after the tarpit.
     fn refuse(
         self: &Rc<Self>,
-        stream: TcpStream,
+        stream: Socket,
         settings: Current,
         binding: &Arc<Binding>,
         client: IpAddr,
@@ -286,7 +284,7 @@ impl Shard {
     /// The same for a client whose address was learnt from a PROXY header.
     pub(super) async fn refuse_stream(
         self: &Rc<Self>,
-        stream: TcpStream,
+        stream: Socket,
         settings: &Current,
         binding: &Arc<Binding>,
         client: IpAddr,
@@ -317,14 +315,14 @@ impl Shard {
         self.record_refusal(&binding.name, client, event, clock::now());
     }
 
-    fn complain_once_a_minute(&self, what: &str, errno: Errno) {
+    fn complain_once_a_minute(&self, what: &str, error: impl std::fmt::Display) {
         let now = clock::now();
         let minute = self.unix_millis(now) / 60_000;
         if self.complained.replace(minute) != minute {
             self.lines
                 .borrow_mut()
                 .line(self.wall(now), Level::Error, what)
-                .display("error", errno)
+                .display("error", error)
                 .done();
         }
     }
@@ -345,43 +343,9 @@ fn refusal(settings: &Current, binding: &Binding, client: IpAddr, event: Event) 
 }
 
 /// Sends one line into a fresh socket, whose buffer has room for it, and closes.
-fn refuse_now(stream: &TcpStream, line: &[u8]) {
-    send_more(stream, line);
-    let _ = rustix::net::shutdown(borrow(stream), rustix::net::Shutdown::Write);
-}
-
-/// Sends what the socket takes at once, without pushing it (MSG_MORE): a shutdown right behind it travels in the same
-/// segment. Returns how many octets were taken.
-pub(super) fn send_more(stream: &TcpStream, octets: &[u8]) -> usize {
-    send_now(stream, octets, true).unwrap_or(0)
-}
-
-/// Sends what the socket takes at once; `AGAIN` where it takes nothing. `more`: something follows in the same segment.
-pub(super) fn send_now(stream: &TcpStream, octets: &[u8], more: bool) -> Result<usize, Errno> {
-    let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    flags.set(SendFlags::MORE, more);
-    rustix::net::send(borrow(stream), octets, flags)
-}
-
-/// Receives what the socket has at once; `AGAIN` where it has nothing.
-pub(super) fn receive(stream: &TcpStream, space: &mut [u8]) -> Result<usize, Errno> {
-    rustix::net::recv(borrow(stream), space, RecvFlags::DONTWAIT).map(|(n, _)| n)
-}
-
-/// Whether segments are acknowledged at once, or with what is sent next.
-pub(super) fn quickack(stream: &TcpStream, at_once: bool) {
-    let _ = rustix::net::sockopt::set_tcp_quickack(borrow(stream), at_once);
-}
-
-/// Whether the socket has something to receive: 0 is its end, `AGAIN` nothing yet.
-pub(super) fn peek(stream: &TcpStream) -> Result<usize, Errno> {
-    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
-    rustix::net::recv(borrow(stream), &mut [0; 1], flags).map(|(n, _)| n)
-}
-
-fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
-    // SAFETY: the stream keeps its descriptor open for as long as it is borrowed here.
-    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
+fn refuse_now(stream: &Socket, line: &[u8]) {
+    let _ = stream.send_more(line);
+    stream.shutdown();
 }
 
 fn reply_code(event: Event) -> u16 {
@@ -392,13 +356,11 @@ fn reply_code(event: Event) -> u16 {
         .unwrap_or_default()
 }
 
-/// Accepts whoever waits; none where nobody does.
+/// Accepts whoever is first in the queue; none where that one has gone. `AGAIN` where nobody waits.
 fn accept(socket: &OwnedFd) -> Result<Option<(OwnedFd, SocketAddr)>, Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     match rustix::net::acceptfrom_with(socket, flags) {
         Ok((accepted, peer)) => Ok(peer.and_then(|peer| address(&peer)).map(|peer| (accepted, peer))),
-        Err(Errno::AGAIN) => Ok(None),
-        // The client gave up while it waited; the next one may still be there.
         Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => Ok(None),
         Err(errno) => Err(errno),
     }
@@ -406,11 +368,4 @@ fn accept(socket: &OwnedFd) -> Result<Option<(OwnedFd, SocketAddr)>, Errno> {
 
 fn address(peer: &SocketAddrAny) -> Option<SocketAddr> {
     SocketAddr::try_from(peer.clone()).ok()
-}
-
-/// Gives a socket to the ring.
-pub(super) fn adopt(socket: OwnedFd) -> TcpStream {
-    // SAFETY: the number was taken out of an `OwnedFd`, so it is an open descriptor that nobody else will close, and it is
-    // a stream socket, connected or about to be, which is all that `TcpStream` asks for.
-    unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) }
 }

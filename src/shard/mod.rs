@@ -15,11 +15,13 @@ mod operator;
 mod outbound;
 mod parcel;
 mod proxy;
+mod readiness;
 mod record;
 mod reporting;
 mod resolve;
 pub mod route;
 mod slots;
+mod socket;
 mod spooling;
 mod stream;
 mod tls;
@@ -47,6 +49,7 @@ use crate::policy::{Policy, rate, tally};
 use crate::relay;
 use crate::spool::directory::Directory;
 use crate::spool::{self, Adopted, QueueId, Spool};
+use readiness::Readiness;
 use route::Route;
 use slots::{Alarm, Slots};
 
@@ -64,9 +67,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// core for so long at that point sleeps with work to do until something else wakes it. With 2 ms one start in some 500 on
 /// a busy host hung for ever.
 const PREEMPT: Duration = Duration::from_millis(20);
-/// How long a shard that has run out of work looks for more before it sleeps: going to sleep and waking costs seven system
-/// calls and more time than this.
-const SPIN: Duration = Duration::from_micros(20);
 /// Entries of the ring's submission queue.
 const RING_DEPTH: usize = 256;
 /// Octets for registered buffers: the floor, for no file is read or written through the ring here.
@@ -179,7 +179,7 @@ struct Shard {
     scratch: RefCell<Box<[u8]>>,
     /// What TLS connections receive before it is opened, and send together.
     sealed: RefCell<Box<[u8]>>,
-    looks: stream::Looks,
+    readiness: Rc<Readiness>,
     buffers: RefCell<Vec<Vec<u8>>>,
     held: Cell<usize>,
     lines: RefCell<LineBuffer>,
@@ -230,7 +230,6 @@ fn executor(cpu: usize) -> Result<LocalExecutor, String> {
             .io_memory(IO_MEMORY)
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT)
-            .spin_before_park(SPIN)
             // Otherwise every shard's helper thread would be pinned to the first core.
             .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
             .make()
@@ -283,6 +282,10 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         let _ = started.send(Err(format!("there are no metrics for shard {index}")));
         return;
     };
+    let readiness = match Readiness::new() {
+        Ok(readiness) => readiness,
+        Err(error) => return drop(started.send(Err(error.to_string()))),
+    };
     let shard = Rc::new(Shard {
         settings: RefCell::new(Rc::new(settings)),
         column: Rc::new(column),
@@ -295,7 +298,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         listeners: RefCell::default(),
         scratch: RefCell::new(vec![0; SCRATCH_WITH_CARRY].into_boxed_slice()),
         sealed: RefCell::new(vec![0; tls::SEALED].into_boxed_slice()),
-        looks: stream::Looks::default(),
+        readiness: readiness.clone(),
         buffers: RefCell::default(),
         held: Cell::new(0),
         lines: RefCell::new(lines),
@@ -315,6 +318,7 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
         complained: Cell::new(0),
         epoch,
     });
+    glommio::spawn_local(async move { readiness.run().await }).detach();
     let reader = shard.clone();
     glommio::spawn_local(async move { reader.read_notices(&inbox).await }).detach();
     // The first sleep of an executor registers a memory barrier, which takes up to 80 ms: before clients come. The inbox
@@ -330,19 +334,24 @@ async fn run(seed: Seed, started: std::sync::mpsc::Sender<Result<(), String>>) {
     }
     let _ = started.send(Ok(()));
     drop(started);
-    while !shard.is_finished() {
-        let now = clock::now();
-        heartbeats.beat(index, now);
-        shard.tick(now);
-        Timer::new(TICK).await;
-    }
-    for listener in shard.listeners.borrow().iter() {
-        listener.shut();
-    }
-    shard.lines.borrow_mut().flush();
+    shard.live(&heartbeats, index).await;
 }
 
 impl Shard {
+    /// From the first beat to the end.
+    async fn live(self: &Rc<Self>, heartbeats: &Heartbeats, index: usize) {
+        while !self.is_finished() {
+            let now = clock::now();
+            heartbeats.beat(index, now);
+            self.tick(now);
+            Timer::new(TICK).await;
+        }
+        for listener in self.listeners.borrow().iter() {
+            listener.shut();
+        }
+        self.lines.borrow_mut().flush();
+    }
+
     /// What is due now and is no task of its own.
     fn tick(self: &Rc<Self>, now: Instant) {
         self.wall.set(clock::Wall::set(now));

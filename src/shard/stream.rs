@@ -3,25 +3,20 @@
 //! Promises: input goes straight into the shard's one buffer, whether it comes plain or sealed; a write that the peer does not
 //! take ends with the next alarm; a plain connection allocates nothing. Lives on its shard.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures_lite::{AsyncRead, AsyncWrite, future};
-use glommio::net::TcpStream;
-use glommio::timer::Timer;
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
+use super::Shard;
 use super::slots::{Alarm, Seat, Slot, Word};
+use super::socket::Socket;
 use super::tls::{HandshakeFailure, Look, Secured, Tls};
-use super::{Shard, listener};
 
 /// Octets read at once while commands are awaited; content fills the shard's whole buffer.
 pub const COMMANDS_AT_ONCE: usize = 16 << 10;
@@ -46,13 +41,13 @@ pub enum Wake {
 /// A connection, whichever side has opened it.
 #[derive(Debug)]
 pub struct Stream {
-    socket: TcpStream,
+    socket: Socket,
     tls: Option<Box<Tls>>,
 }
 
 impl Stream {
     /// A connection as it comes from the network.
-    pub fn plain(socket: TcpStream) -> Stream {
+    pub fn plain(socket: Socket) -> Stream {
         Stream { socket, tls: None }
     }
 
@@ -67,7 +62,7 @@ impl Stream {
         until: Instant,
     ) -> Result<(), HandshakeFailure> {
         let mut tls = Box::new(Tls::server(config)?);
-        tls.handshake(&mut self.socket, shard, seat, already, until).await?;
+        tls.handshake(&self.socket, shard, seat, already, until).await?;
         self.tls = Some(tls);
         Ok(())
     }
@@ -82,7 +77,7 @@ impl Stream {
         until: Instant,
     ) -> Result<(), HandshakeFailure> {
         let mut tls = Box::new(Tls::client(config, name)?);
-        tls.handshake(&mut self.socket, shard, seat, &[], until).await?;
+        tls.handshake(&self.socket, shard, seat, &[], until).await?;
         self.tls = Some(tls);
         Ok(())
     }
@@ -93,45 +88,44 @@ impl Stream {
     }
 
     /// The socket itself, for who has only a last word to say.
-    pub fn into_socket(self) -> TcpStream {
+    pub fn into_socket(self) -> Socket {
         self.socket
     }
 
     /// Waits for input. It arrives in the shard's buffer, behind what was carried over; that is safe to share because it is
     /// used up before anybody else runs.
-    ///
-    /// A busy shard serves everybody else first and then simply looks: by then the peer has mostly answered, and a look that
-    /// finds something is cheaper than being told by the ring (no poll request, no completion, no interrupt between cores).
     pub async fn read(&mut self, shard: &Shard, seat: &Seat, carry: &[u8], at_once: usize) -> Wake {
-        shard.looks.let_others_go_first().await;
-        // A peer that always has something to say must not talk past its deadline.
-        if let Some(alarm) = seat.slot().take_alarm() {
-            return Wake::Alarm(alarm);
-        }
-        if let Some(wake) = self.look(shard, carry, at_once) {
-            shard.looks.found();
-            return wake;
+        if self.holds_input() {
+            // A peer that always has something to say gets its turn like the others.
+            shard.readiness.found(1);
+            shard.readiness.let_others_go_first().await;
         }
         loop {
-            match &mut self.tls {
-                Some(tls) if tls.holds_input() => {}
-                tls => {
-                    if let Some(tls) = tls {
-                        tls.rest();
-                    }
-                    if let Some(alarm) = readable(seat, &mut self.socket).await {
-                        return Wake::Alarm(alarm);
-                    }
-                }
+            // And it must not talk past its deadline.
+            if let Some(alarm) = seat.slot().take_alarm() {
+                return Wake::Alarm(alarm);
             }
             if let Some(wake) = self.look(shard, carry, at_once) {
                 return wake;
             }
-            if self.tls.is_some() {
-                // A peer that sends records with nothing in them gets its turn like the others.
-                future::yield_now().await;
+            if self.holds_input() {
+                // Records came with nothing in them.
+                shard.readiness.found(1);
+                shard.readiness.let_others_go_first().await;
+                continue;
+            }
+            if let Some(tls) = &mut self.tls {
+                tls.rest();
+            }
+            if let Some(alarm) = readable(seat, &self.socket).await {
+                return Wake::Alarm(alarm);
             }
         }
+    }
+
+    /// Whether a look finds something, most likely.
+    fn holds_input(&self) -> bool {
+        self.socket.is_readable() || self.tls.as_ref().is_some_and(|tls| tls.holds_input())
     }
 
     /// What the connection has, without waiting; none where it has nothing.
@@ -156,7 +150,7 @@ impl Stream {
                 Look::Nothing | Look::Empty => None,
             };
         }
-        match listener::receive(&self.socket, space) {
+        match self.socket.receive(space) {
             Ok(0) => Some(Wake::End),
             Ok(n) => {
                 front.copy_from_slice(carry);
@@ -175,8 +169,8 @@ impl Stream {
             if let Poll::Ready(heard) = slot.poll_word(cx) {
                 return Poll::Ready(Some(heard));
             }
-            while !talks && Pin::new(&mut self.socket).poll_read(cx, &mut []).is_ready() {
-                match listener::peek(&self.socket) {
+            while !talks && self.socket.poll_readable(cx).is_ready() {
+                match self.socket.peek() {
                     Ok(0) => return Poll::Ready(None),
                     Ok(_) => talks = true,
                     Err(Errno::AGAIN | Errno::INTR) => {}
@@ -190,14 +184,14 @@ impl Stream {
 
     /// Acknowledges what was received without waiting for something to send.
     pub fn acknowledge_now(&self) {
-        listener::quickack(&self.socket, true);
+        self.socket.quickack(true);
     }
 
     /// Sends octets; fails with `TimedOut` when an alarm is raised before the peer has taken them.
     pub async fn send(&mut self, shard: &Shard, seat: &Seat, octets: &[u8]) -> io::Result<()> {
         match &mut self.tls {
-            Some(tls) => tls.send(&mut self.socket, shard, seat, octets).await,
-            None => push(&mut self.socket, seat.slot(), octets).await,
+            Some(tls) => tls.send(&self.socket, shard, seat, octets).await,
+            None => push(&self.socket, seat.slot(), octets).await,
         }
     }
 
@@ -211,7 +205,7 @@ impl Stream {
     pub fn send_last(&mut self, octets: &[u8]) -> usize {
         match &mut self.tls {
             Some(tls) => tls.send_last(&self.socket, octets),
-            None => listener::send_more(&self.socket, octets),
+            None => self.socket.send_more(octets).unwrap_or(0),
         }
     }
 
@@ -220,7 +214,7 @@ impl Stream {
         if let Some(mut tls) = self.tls.take() {
             tls.send_last(&self.socket, &[]);
         }
-        let _ = self.socket.shutdown(Shutdown::Write).await;
+        self.socket.shutdown();
     }
 
     /// Reads and throws away what a peer still sends, until it closes, or has been given enough of our time.
@@ -235,16 +229,14 @@ impl Stream {
     }
 }
 
-/// Waits until there is something to read, the end included, or until an alarm. A read of no octets is how to wait without
-/// a buffer.
-pub(super) async fn readable(seat: &Seat, socket: &mut TcpStream) -> Option<Alarm> {
+/// Waits until there is something to read, the end included, or until an alarm.
+pub(super) async fn readable(seat: &Seat, socket: &Socket) -> Option<Alarm> {
     poll_fn(|cx| {
         if let Some(alarm) = seat.slot().take_alarm() {
             return Poll::Ready(Some(alarm));
         }
-        match Pin::new(&mut *socket).poll_read(cx, &mut []) {
-            // An error is found again by whoever looks.
-            Poll::Ready(_) => Poll::Ready(None),
+        match socket.poll_readable(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
             Poll::Pending => {
                 seat.slot().attend(cx);
                 Poll::Pending
@@ -254,39 +246,9 @@ pub(super) async fn readable(seat: &Seat, socket: &mut TcpStream) -> Option<Alar
     .await
 }
 
-/// How many looks may find something before everybody rests.
-const LOOKS: u32 = 256;
-/// Long enough to be over when the ring has been asked, and not before.
-const REST: Duration = Duration::from_micros(1);
-
-/// Whose turn it is. A shard that only looked would never come to the end of its work, which is when sockets that wait in
-/// the ring are heard. So after some looks all who would look again wait for a timer instead: timers too are heard then
-/// only, and cost less than the ring.
-#[derive(Debug, Default)]
-pub struct Looks(Cell<u32>);
-
-impl Looks {
-    async fn let_others_go_first(&self) {
-        if self.is_tired() {
-            Timer::new(REST).await;
-            self.0.set(0);
-        } else {
-            future::yield_now().await;
-        }
-    }
-
-    fn is_tired(&self) -> bool {
-        self.0.get() >= LOOKS
-    }
-
-    fn found(&self) {
-        self.0.set(self.0.get().saturating_add(1));
-    }
-}
-
 /// Sends octets into a socket; fails with `TimedOut` when an alarm is raised before they are taken.
-async fn push(socket: &mut TcpStream, slot: &Slot, octets: &[u8]) -> io::Result<()> {
-    let mut sent = match listener::send_now(socket, octets, false) {
+async fn push(socket: &Socket, slot: &Slot, octets: &[u8]) -> io::Result<()> {
+    let mut sent = match socket.send_now(octets) {
         Ok(sent) if sent == octets.len() => return Ok(()),
         Ok(sent) => sent,
         Err(Errno::AGAIN | Errno::INTR) => 0,
@@ -294,10 +256,9 @@ async fn push(socket: &mut TcpStream, slot: &Slot, octets: &[u8]) -> io::Result<
     };
     poll_fn(|cx| {
         while let Some(rest) = octets.get(sent..).filter(|rest| !rest.is_empty()) {
-            match Pin::new(&mut *socket).poll_write(cx, rest) {
+            match socket.poll_send(cx, rest) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => sent += n,
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if slot.is_alarmed() => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                 Poll::Pending => {
@@ -309,66 +270,4 @@ async fn push(socket: &mut TcpStream, slot: &Slot, octets: &[u8]) -> io::Result<
         Poll::Ready(Ok(()))
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shard_that_always_finds_something_rests_in_turns() {
-        let rested = in_an_executor(async |looks| {
-            let mut rested = 0;
-            for _ in 0..10 * LOOKS {
-                rested += u32::from(looks.is_tired());
-                looks.let_others_go_first().await;
-                looks.found();
-            }
-            rested
-        });
-        assert_eq!(rested, 9);
-    }
-
-    #[test]
-    fn looks_in_vain_tire_nobody() {
-        let tired = in_an_executor(async |looks| {
-            for _ in 0..10 * LOOKS {
-                looks.let_others_go_first().await;
-            }
-            looks.is_tired()
-        });
-        assert!(!tired);
-    }
-
-    #[test]
-    fn who_waits_in_the_ring_is_heard_beside_those_who_always_find_something() {
-        let heard = in_an_executor(async |looks| {
-            let (mut ours, mut theirs) = glommio::net::UnixStream::pair().unwrap();
-            let waits =
-                glommio::spawn_local(
-                    async move { futures_lite::AsyncReadExt::read(&mut theirs, &mut [0]).await.unwrap() },
-                )
-                .detach();
-            let heard = future::or(async { Some(waits.await) }, async {
-                for n in 0..20 * LOOKS {
-                    if n == LOOKS {
-                        futures_lite::AsyncWriteExt::write_all(&mut ours, b"x").await.unwrap();
-                    }
-                    looks.let_others_go_first().await;
-                    looks.found();
-                }
-                None
-            });
-            heard.await.flatten()
-        });
-        assert_eq!(heard, Some(1));
-    }
-
-    fn in_an_executor<T: Send + 'static>(test: impl AsyncFnOnce(Looks) -> T + Send + 'static) -> T {
-        glommio::LocalExecutorBuilder::default()
-            .spawn(|| test(Looks::default()))
-            .unwrap()
-            .join()
-            .unwrap()
-    }
 }

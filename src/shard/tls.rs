@@ -8,19 +8,17 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read, Write};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use futures_lite::AsyncWrite;
-use glommio::net::TcpStream;
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, Connection, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use super::slots::{Alarm, Seat};
-use super::{Shard, clock, listener};
+use super::socket::Socket;
+use super::{Shard, clock};
 use crate::shard::stream::readable;
 
 /// Octets of plaintext that a record may hold, rounded up to what one takes on the wire (RFC 8446 section 5.2).
@@ -117,7 +115,7 @@ impl Tls {
     /// A drain does not disturb it: the alarm is raised again when it is over, so that the session can say so inside TLS.
     pub async fn handshake(
         &mut self,
-        socket: &mut TcpStream,
+        socket: &Socket,
         shard: &Shard,
         seat: &Seat,
         already: &[u8],
@@ -147,10 +145,10 @@ impl Tls {
     }
 
     /// One look during the handshake.
-    fn shake(&mut self, socket: &TcpStream, shard: &Shard) -> Result<(), HandshakeFailure> {
+    fn shake(&mut self, socket: &Socket, shard: &Shard) -> Result<(), HandshakeFailure> {
         let mut sealed = shard.sealed.borrow_mut();
         let space = sealed.get_mut(..HANDSHAKE_AT_ONCE).unwrap_or_default();
-        match listener::receive(socket, space) {
+        match socket.receive(space) {
             Ok(0) => Err(HandshakeFailure::Lost),
             Ok(n) => {
                 let octets = space.get(..n).unwrap_or_default();
@@ -177,7 +175,7 @@ impl Tls {
         Ok(())
     }
 
-    fn give_up(&mut self, socket: &TcpStream, error: rustls::Error) -> HandshakeFailure {
+    fn give_up(&mut self, socket: &Socket, error: rustls::Error) -> HandshakeFailure {
         self.push_now(socket, false);
         HandshakeFailure::Protocol(error)
     }
@@ -189,7 +187,7 @@ impl Tls {
 
     /// What the peer has sent, without waiting: plaintext goes into `space`, which should have room for `at_once` octets
     /// and a record.
-    pub fn look(&mut self, socket: &TcpStream, shard: &Shard, space: &mut [u8], at_once: usize) -> Look {
+    pub fn look(&mut self, socket: &Socket, shard: &Shard, space: &mut [u8], at_once: usize) -> Look {
         if self.unread {
             let found = self.unseal(space, 0);
             self.unread = self.has_more();
@@ -201,7 +199,7 @@ impl Tls {
         let received = sealed
             .get_mut(..at_once.min(SEALED))
             .ok_or(Errno::NOBUFS)
-            .and_then(|space| listener::receive(socket, space).map(|n| space.get(..n).unwrap_or_default()));
+            .and_then(|space| socket.receive(space).map(|n| space.get(..n).unwrap_or_default()));
         let octets = match received {
             Ok([]) => return Look::End,
             Ok(octets) => octets,
@@ -273,13 +271,7 @@ impl Tls {
     }
 
     /// Seals octets and sends them; fails with `TimedOut` when an alarm is raised before the peer has taken them.
-    pub async fn send(
-        &mut self,
-        socket: &mut TcpStream,
-        shard: &Shard,
-        seat: &Seat,
-        mut octets: &[u8],
-    ) -> io::Result<()> {
+    pub async fn send(&mut self, socket: &Socket, shard: &Shard, seat: &Seat, mut octets: &[u8]) -> io::Result<()> {
         loop {
             let taken = self.connection.writer().write(octets)?;
             octets = octets.get(taken..).unwrap_or_default();
@@ -291,7 +283,7 @@ impl Tls {
     }
 
     /// Seals octets and the end, and sends what the socket takes at once. Returns how many octets are sealed.
-    pub fn send_last(&mut self, socket: &TcpStream, octets: &[u8]) -> usize {
+    pub fn send_last(&mut self, socket: &Socket, octets: &[u8]) -> usize {
         let taken = self.connection.writer().write(octets).unwrap_or(0);
         if taken == octets.len() {
             self.connection.send_close_notify();
@@ -305,7 +297,7 @@ impl Tls {
         self.connection.wants_write()
     }
 
-    async fn flush(&mut self, socket: &mut TcpStream, shard: &Shard, seat: &Seat) -> io::Result<()> {
+    async fn flush(&mut self, socket: &Socket, shard: &Shard, seat: &Seat) -> io::Result<()> {
         poll_fn(|cx| {
             while self.connection.wants_write() {
                 let mut out = Polled { socket, shard, cx };
@@ -327,7 +319,7 @@ impl Tls {
     }
 
     /// Sends what the socket takes without waiting.
-    fn push_now(&mut self, socket: &TcpStream, more: bool) {
+    fn push_now(&mut self, socket: &Socket, more: bool) {
         let mut out = AtOnce { socket, more };
         while self.connection.wants_write() && self.connection.write_tls(&mut out).is_ok_and(|n| n > 0) {}
     }
@@ -367,14 +359,14 @@ fn lost(error: io::Error) -> HandshakeFailure {
 
 /// A socket for rustls to write to, which wakes the task when it takes more.
 struct Polled<'a, 'cx> {
-    socket: &'a mut TcpStream,
+    socket: &'a Socket,
     shard: &'a Shard,
     cx: &'a mut Context<'cx>,
 }
 
 impl Write for Polled<'_, '_> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        match Pin::new(&mut *self.socket).poll_write(self.cx, octets) {
+        match self.socket.poll_send(self.cx, octets) {
             Poll::Ready(result) => result,
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -405,13 +397,17 @@ impl Write for Polled<'_, '_> {
 
 /// A socket for rustls to write to that says no where it would have to wait.
 struct AtOnce<'a> {
-    socket: &'a TcpStream,
+    socket: &'a Socket,
     more: bool,
 }
 
 impl Write for AtOnce<'_> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        listener::send_now(self.socket, octets, self.more).map_err(Into::into)
+        let sent = match self.more {
+            true => self.socket.send_more(octets),
+            false => self.socket.send_now(octets),
+        };
+        sent.map_err(Into::into)
     }
 
     fn flush(&mut self) -> io::Result<()> {

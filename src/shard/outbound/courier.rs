@@ -70,7 +70,7 @@ impl Courier {
     pub async fn run(shard: Rc<Shard>, peer: Rc<Peer>, job: Job) {
         let now = clock::now();
         let seat = shard.slots.seat(now + CONNECT_TIME);
-        match connect(&seat, &peer.place).await {
+        match connect(&shard, &seat, &peer.place).await {
             Ok(socket) => {
                 let client = Client::new(peer.terms_now(), clock::now());
                 let bench = Rc::new(Bench {
