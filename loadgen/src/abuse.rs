@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::connect::{self, Dialer};
 use crate::flags::LoadFlags;
 use crate::measure::{check_processes, cpu_of, latencies, record, resident_of};
+use crate::news::News;
 use crate::report::readable;
 use crate::transport::Link;
 
@@ -83,7 +84,7 @@ pub fn run(kinds: &[Kind], target: SocketAddr, pids: &[u32], flags: &LoadFlags) 
         .map_err(|error| format!("an executor does not start: {error}"))?;
     let mut found = thread
         .join()
-        .map_err(|error| format!("an executor ended early: {error}"))?;
+        .map_err(|error| format!("an executor ended early: {error}"))??;
     found.cpu = cpu_of(pids)
         .zip(before.0)
         .map(|(after, before)| after.saturating_sub(before));
@@ -167,14 +168,22 @@ struct Field {
     dialers: RefCell<[Dialer; 2]>,
     ends: RefCell<BTreeMap<(Kind, End), u64>>,
     living: Cell<usize>,
+    news: Rc<News>,
 }
 
-async fn harm(kinds: Vec<Kind>, places: usize, duration: Duration, mut good: Dialer, bad: [Dialer; 2]) -> Found {
+async fn harm(
+    kinds: Vec<Kind>,
+    places: usize,
+    duration: Duration,
+    mut good: Dialer,
+    bad: [Dialer; 2],
+) -> Result<Found, String> {
     let field = Rc::new(Field {
         until: Instant::now() + duration,
         dialers: RefCell::new(bad),
         ends: RefCell::default(),
         living: Cell::new(places),
+        news: News::start(Duration::ZERO).map_err(|error| format!("no connection can be watched: {error}"))?,
     });
     for (_, &kind) in (0..places).zip(kinds.iter().cycle()) {
         let field = Rc::clone(&field);
@@ -191,7 +200,7 @@ async fn harm(kinds: Vec<Kind>, places: usize, duration: Duration, mut good: Dia
     let (mut greetings, mut ungreeted) = (latencies(), 0);
     loop {
         let asked = Instant::now();
-        match before(asked + PATIENCE, greeted(&mut good)).await {
+        match before(asked + PATIENCE, greeted(&mut good, &field.news)).await {
             Some(Ok(())) => record(&mut greetings, asked.elapsed()),
             _ => ungreeted += 1,
         }
@@ -203,13 +212,15 @@ async fn harm(kinds: Vec<Kind>, places: usize, duration: Duration, mut good: Dia
     while field.living.get() > 0 {
         Timer::new(PAUSE).await;
     }
-    Found {
+    field.news.end();
+    Timer::new(PAUSE).await;
+    Ok(Found {
         ends: field.ends.take(),
         greetings,
         ungreeted,
         cpu: None,
         resident: None,
-    }
+    })
 }
 
 impl Field {
@@ -221,7 +232,7 @@ impl Field {
         };
         let Ok(socket) = dialed else { return End::Unmade };
         let shut = socket.try_clone();
-        let mut link = Link::new(socket);
+        let mut link = Link::new(socket, &self.news);
         let life = async {
             if read(&mut link).await? == 0 {
                 return Ok(End::Server);
@@ -284,8 +295,8 @@ async fn before<T>(until: Instant, future: impl Future<Output = T>) -> Option<T>
     async { Some(future.await) }.or(late).await
 }
 
-async fn greeted(dialer: &mut Dialer) -> io::Result<()> {
-    let mut link = Link::new(dialer.open()?);
+async fn greeted(dialer: &mut Dialer, news: &Rc<News>) -> io::Result<()> {
+    let mut link = Link::new(dialer.open()?, news);
     match read(&mut link).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
@@ -294,6 +305,7 @@ async fn greeted(dialer: &mut Dialer) -> io::Result<()> {
 
 async fn read(link: &mut Link) -> io::Result<usize> {
     let mut buffer = [0; BUFFER];
+    link.wake();
     poll_fn(|context| link.receive(context, &mut buffer)).await
 }
 

@@ -22,7 +22,6 @@ use crate::proxy::Clients;
 use crate::slot::Slot;
 use crate::timeline::Timeline;
 use crate::tls::Terms;
-use crate::transport::Looks;
 
 /// Failures to get a connection greeted, one after the other, that end the run.
 const CONNECT_FAILURES_MAX: u32 = 100;
@@ -85,7 +84,6 @@ pub struct Engine {
     tls_first: bool,
     clients: Option<Clients>,
     connections_made: u64,
-    looks: Looks,
     buffer: Vec<u8>,
     /// Who hands out messages at their times.
     pacer: Option<Waker>,
@@ -134,7 +132,6 @@ impl Engine {
             tls_first: false,
             clients: None,
             connections_made: 0,
-            looks: Looks::default(),
             buffer: vec![0; RECEIVE_BUFFER],
             pacer: None,
             keeper: None,

@@ -18,6 +18,7 @@ mod idle;
 mod measure;
 mod message;
 mod mixed;
+mod news;
 mod page;
 mod places;
 mod plan;

@@ -12,6 +12,7 @@ use futures_lite::FutureExt;
 use glommio::timer::Timer;
 
 use crate::engine::{Engine, Place};
+use crate::news::News;
 use crate::transport::Link;
 
 /// The plan is looked at no more often: a task that sleeps and wakes costs some 50 µs.
@@ -22,22 +23,22 @@ const REST: Duration = Duration::from_millis(1);
 const TURNED_AWAY_REST: Duration = Duration::from_secs(1);
 
 /// Lets every place send until the engine has no more to do; a place begins every `apart`.
-pub fn start(engine: &Rc<RefCell<Engine>>, apart: Duration) {
+pub fn start(engine: &Rc<RefCell<Engine>>, news: &Rc<News>, apart: Duration) {
     let places = engine.borrow().places();
     for index in 0..places {
-        let engine = Rc::clone(engine);
+        let (engine, news) = (Rc::clone(engine), Rc::clone(news));
         glommio::spawn_local(async move {
             let wait = apart.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX));
             if !wait.is_zero() {
                 Timer::new(wait).await;
             }
-            occupy(&engine, index).await;
+            occupy(&engine, &news, index).await;
         })
         .detach();
     }
 }
 
-async fn occupy(engine: &RefCell<Engine>, index: usize) {
+async fn occupy(engine: &RefCell<Engine>, news: &Rc<News>, index: usize) {
     loop {
         match poll_fn(|context| engine.borrow_mut().poll_place(index, context)).await {
             Place::Done => return,
@@ -48,7 +49,7 @@ async fn occupy(engine: &RefCell<Engine>, index: usize) {
                 Timer::new(TURNED_AWAY_REST).await;
             }
             Place::Open(socket) => {
-                let mut link = Link::new(socket);
+                let mut link = Link::new(socket, news);
                 poll_fn(|context| engine.borrow_mut().attend(index, &mut link, context)).await;
             }
         }

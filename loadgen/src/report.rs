@@ -57,7 +57,11 @@ impl Findings {
 
     /// Share of its cores that the generator used for its work.
     pub fn own_share(&self) -> f64 {
-        self.work().as_secs_f64() / (self.elapsed.as_secs_f64().max(1e-9) * self.executors.max(1) as f64)
+        self.share_of(self.work())
+    }
+
+    fn share_of(&self, time: Duration) -> f64 {
+        time.as_secs_f64() / (self.elapsed.as_secs_f64().max(1e-9) * self.executors.max(1) as f64)
     }
 
     /// Share of its CPU time in which a generator that never sleeps had nothing to do; none of one that sleeps.
@@ -68,7 +72,11 @@ impl Findings {
 
     /// Whether the generator may have been the limit, not the server.
     pub fn generator_was_busy(&self) -> bool {
-        self.idle_share().map_or(self.own_share(), |idle| 1.0 - idle) > BUSY
+        let share = match self.idle_share() {
+            Some(idle) => 1.0 - idle,
+            None => self.share_of(self.own_cpu.saturating_sub(self.idle)),
+        };
+        share > BUSY
     }
 
     fn work(&self) -> Duration {
@@ -409,6 +417,10 @@ mod tests {
         assert!(!findings.to_string().contains("WARNING"));
         findings.own_cpu = Duration::from_millis(1900);
         assert!(findings.to_string().contains("WARNING"));
+        // In a part of it there was nothing to do but to look for more.
+        findings.idle = Duration::from_millis(300);
+        assert!(!findings.to_string().contains("WARNING"));
+        assert_eq!(findings.own_cpu_a_message(), Some(1900.0));
     }
 
     #[test]

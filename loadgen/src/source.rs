@@ -23,6 +23,7 @@ use crate::flags::{LoadFlags, Pipelining, Security};
 use crate::identity::expect::Fates;
 use crate::measure::{Counts, check_processes, cpu_of};
 use crate::message::{Matter, Recipe, Wire, corpus, recipients};
+use crate::news::News;
 use crate::places;
 use crate::plan::Plan;
 use crate::progress::{Board, Goal, Show};
@@ -35,6 +36,8 @@ mod phases;
 const IO_MEMORY: usize = 64 << 10;
 /// Requests that fit in a ring before they are handed to the kernel.
 const RING_DEPTH: usize = 256;
+/// How long an executor without news looks for some before it sleeps, which takes seven calls to the system.
+const SPIN: Duration = Duration::from_micros(10);
 /// How long an executor spins before it sleeps, if it is never to sleep.
 const FOREVER: Duration = Duration::from_secs(1 << 20);
 
@@ -49,7 +52,7 @@ pub struct Findings {
     pub elapsed: Duration,
     /// CPU time of the generator's executors in the window.
     pub own_cpu: Duration,
-    /// Part of it in which there was nothing to do, of executors that never sleep.
+    /// Part of it in which there was nothing to do: executors look for more before they sleep, and some never sleep.
     pub idle: Duration,
     /// Executors.
     pub executors: usize,
@@ -252,7 +255,7 @@ impl Ready {
         for thread in threads {
             let share = thread
                 .join()
-                .map_err(|error| format!("an executor ended early: {error}"))?;
+                .map_err(|error| format!("an executor ended early: {error}"))??;
             let counts = share.into_findings(&mut findings, &mut fates);
             findings.counts.add(&counts);
         }
@@ -337,11 +340,13 @@ struct Together {
 }
 
 impl Together {
-    async fn share(&self, place: usize, dialer: Dialer, wire: Wire, closed: &Sender<()>) -> Share {
+    async fn share(&self, place: usize, dialer: Dialer, wire: Wire, closed: &Sender<()>) -> Result<Share, String> {
         let flags = &self.flags;
         // The first sleep of an executor takes long; nothing is measured yet.
         Timer::new(Duration::from_millis(1)).await;
         let start = self.meeting.wait();
+        let spin = if flags.busy_poll { Duration::ZERO } else { SPIN };
+        let news = News::start(spin).map_err(|error| format!("no connection can be watched: {error}"))?;
         let manner = Manner {
             pipelining: flags.pipelining != Pipelining::Off,
             group: is_group(flags),
@@ -367,12 +372,20 @@ impl Together {
         } else {
             flags.ramp
         };
-        places::start(&engine, ramp / u32::try_from(connections.max(1)).unwrap_or(u32::MAX));
+        places::start(
+            &engine,
+            &news,
+            ramp / u32::try_from(connections.max(1)).unwrap_or(u32::MAX),
+        );
         if flags.rate.is_some() {
             places::pace(&engine);
         }
         let post = |glance| self.board.post(self.first + place, glance);
-        keep(&engine, flags, start, closed, &post).await
+        let share = keep(&engine, &news, flags, start, closed, &post).await;
+        news.end();
+        // One round of the executor, in which its tasks end.
+        Timer::new(Duration::from_millis(1)).await;
+        Ok(share)
     }
 }
 

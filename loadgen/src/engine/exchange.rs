@@ -18,7 +18,7 @@ impl Engine {
     /// Does what can be done on a connection now; `Ready` when it is over.
     pub fn attend(&mut self, index: usize, link: &mut Link, context: &mut Context<'_>) -> Poll<()> {
         let mut slots = std::mem::take(&mut self.slots);
-        link.wake(&mut self.looks, context);
+        link.wake();
         if let Some(slot) = slots.get_mut(index) {
             slot.attend(context.waker());
             let mut event = Event {
@@ -45,7 +45,7 @@ impl Engine {
             return;
         }
         let mut sent = self.counts.sends.wrapping_sub(u64::from(connects));
-        event.link.flush(event.context);
+        event.link.flush();
         if let Some((chunk, written)) = slot.unwritten {
             self.write(slot, chunk, written, event);
         }
@@ -73,10 +73,6 @@ impl Engine {
                     self.note_handshake(slot, event);
                     sent = self.counts.sends;
                     self.take_input(slot, buffer.get(..count).unwrap_or_default(), event);
-                    if count < buffer.len() && slot.open && !event.link.is_secured() {
-                        event.link.look_again(&mut self.looks, event.context);
-                        break;
-                    }
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(error)) => self.disconnected(slot, event.index, error.to_string()),
@@ -179,7 +175,7 @@ impl Engine {
             }
             _ => {
                 slot.tls_began = Some(event.now);
-                event.link.flush(event.context);
+                event.link.flush();
             }
         }
     }

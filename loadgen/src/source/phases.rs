@@ -6,13 +6,12 @@ use std::cell::RefCell;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use glommio::timer::Timer;
-
 use super::Findings;
 use crate::engine::Engine;
 use crate::flags::LoadFlags;
 use crate::identity::expect::Fates;
 use crate::measure::{Counts, own_cpu};
+use crate::news::News;
 use crate::places;
 use crate::progress::Glance;
 use crate::timeline::Timeline;
@@ -65,6 +64,7 @@ enum Phase {
 /// Goes through the phases to the end of the run.
 pub async fn keep(
     engine: &RefCell<Engine>,
+    news: &News,
     flags: &LoadFlags,
     start: Instant,
     closed: &Sender<()>,
@@ -74,7 +74,7 @@ pub async fn keep(
         Some(_) => (Phase::Window, None),
         None => (Phase::WarmUp, Some(start + flags.warm_up)),
     };
-    let mut window = Window::open(start);
+    let mut window = Window::open(start, news, flags.busy_poll);
     let mut measured = None;
     let mut failures_outside = 0;
     let stopped = loop {
@@ -83,11 +83,11 @@ pub async fn keep(
         match phase {
             Phase::WarmUp if over => {
                 failures_outside += engine.borrow_mut().take_counts().failures();
-                window = Window::open(now);
+                window = Window::open(now, news, flags.busy_poll);
                 (phase, phase_ends) = (Phase::Window, Some(now + flags.duration));
             }
             Phase::Window if over => {
-                measured = Some(window.close(&mut engine.borrow_mut(), now));
+                measured = Some(window.close(&mut engine.borrow_mut(), news, now));
                 let _ = closed.send(());
                 engine.borrow_mut().begin_no_more();
                 (phase, phase_ends) = (Phase::Drain, Some(now + flags.timeout));
@@ -109,7 +109,7 @@ pub async fn keep(
             failures_outside += engine.borrow_mut().take_counts().failures();
             share
         }
-        None => window.close(&mut engine.borrow_mut(), now),
+        None => window.close(&mut engine.borrow_mut(), news, now),
     };
     share.counts.unanswered = unanswered;
     share.failures = failures_outside + share.counts.failures();
@@ -117,8 +117,6 @@ pub async fn keep(
     share.fates = engine.borrow().fates();
     share.timeline = engine.borrow().timeline();
     engine.borrow_mut().abandon();
-    // One round of the executor, in which the tasks let their connections go.
-    Timer::new(Duration::from_millis(1)).await;
     share
 }
 
@@ -127,27 +125,35 @@ struct Window {
     opened: Instant,
     own_cpu: Duration,
     worked: Duration,
+    in_vain: Duration,
+    never_sleeps: bool,
 }
 
 impl Window {
-    fn open(opened: Instant) -> Self {
+    fn open(opened: Instant, news: &News, never_sleeps: bool) -> Self {
         Self {
             opened,
             own_cpu: own_cpu(),
             worked: glommio::executor().executor_stats().total_runtime(),
+            in_vain: news.in_vain(),
+            never_sleeps,
         }
     }
 
     /// The window's figures; the counters start again from zero.
-    fn close(&self, engine: &mut Engine, now: Instant) -> Share {
+    fn close(&self, engine: &mut Engine, news: &News, now: Instant) -> Share {
         let own_cpu = own_cpu().saturating_sub(self.own_cpu);
         let worked = glommio::executor().executor_stats().total_runtime();
+        let idle = match self.never_sleeps {
+            true => own_cpu.saturating_sub(worked.saturating_sub(self.worked)),
+            false => news.in_vain().saturating_sub(self.in_vain),
+        };
         Share {
             counts: engine.take_counts(),
             failures: 0,
             elapsed: now - self.opened,
             own_cpu,
-            idle: own_cpu.saturating_sub(worked.saturating_sub(self.worked)),
+            idle,
             pipelining_denied: engine.pipelining_denied(),
             stopped: None,
             closed: now,
