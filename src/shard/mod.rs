@@ -59,7 +59,7 @@ const SCRATCH: usize = 64 << 10;
 const SCRATCH_WITH_CARRY: usize = 2 * SCRATCH;
 /// The tick of the timer wheel, the log and the heartbeat.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a unit of work may run before sockets are looked at again (the ring is only looked at when this expires or
+/// How long a unit of work may run before timers and notices are heard (the ring is only looked at when this expires or
 /// nothing is left to do).
 ///
 /// Not shorter: glommio 0.9 arms this timer before it runs its tasks and goes to sleep without running them when the timer

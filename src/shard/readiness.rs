@@ -39,7 +39,7 @@ const FINDS: usize = 256;
 /// Long enough to be over when the ring has been asked, and not before.
 const REST: Duration = Duration::from_micros(1);
 /// How often a shard looks that cannot wait.
-const NAP: Duration = Duration::from_millis(1);
+const NAP: Duration = Duration::from_millis(10);
 
 /// The sockets of a shard and who waits for them.
 #[derive(Debug)]
