@@ -1,8 +1,8 @@
 //! The connections of one executor and what is done when one of them can be read or written.
 //!
 //! Promises: on kept connections with pipelining a message costs two sends and two receives, in groups one of each;
-//! nothing is allocated a message but what glommio needs to wait; failures to connect are not retried without bound; the
-//! clock is read once an event. Lives on its executor; `places` calls it from a task for each connection.
+//! nothing is allocated a message; failures to connect are not retried without bound; the clock is read once an event.
+//! Lives on its executor; `places` calls it from a task for each connection.
 
 mod exchange;
 

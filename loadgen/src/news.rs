@@ -20,7 +20,7 @@ use glommio::net::TcpStream;
 use glommio::timer::Timer;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 // glommio takes descriptors by this version's type, which spares `unsafe` here.
 use socket2_of_glommio::Socket;
 
@@ -28,7 +28,7 @@ use socket2_of_glommio::Socket;
 const AT_ONCE: usize = 256;
 /// How many of them before everybody waits for a timer: timers and the ring are heard only when nothing is left to do.
 const REST_AFTER: usize = 256;
-/// Long enough to be over when the ring has been asked, and not before.
+/// Short enough to be over when the ring has been asked.
 const REST: Duration = Duration::from_micros(1);
 /// How often the set is looked at where it cannot be waited for.
 const NAP: Duration = Duration::from_millis(10);
@@ -108,8 +108,9 @@ impl News {
 
     async fn tell_all(&self) {
         let (mut told, mut quiet) = (0, None);
+        let mut events = Vec::with_capacity(AT_ONCE);
         while !self.over.get() {
-            let news = self.tell();
+            let news = self.tell(&mut events);
             if news == 0 {
                 if quiet.get_or_insert_with(Instant::now).elapsed() < self.spin {
                     future::yield_now().await;
@@ -125,7 +126,7 @@ impl News {
                 future::yield_now().await;
             } else {
                 told = 0;
-                Timer::new(REST).await;
+                rest().await;
             }
         }
     }
@@ -136,12 +137,12 @@ impl News {
     }
 
     /// Wakes whoever has news; how many there were.
-    fn tell(&self) -> usize {
-        let mut news = Vec::with_capacity(AT_ONCE);
+    fn tell(&self, news: &mut Vec<Event>) -> usize {
+        news.clear();
         // An error is that of a signal that came first.
-        let _ = epoll::wait(&self.set, spare_capacity(&mut news), Some(&Timespec::default()));
+        let _ = epoll::wait(&self.set, spare_capacity(news), Some(&Timespec::default()));
         let mut waiting = self.waiting.borrow_mut();
-        for event in &news {
+        for event in news.iter() {
             let number = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
             if let Some(waiting) = waiting.get_mut(number) {
                 let flags = event.flags;
@@ -169,6 +170,23 @@ impl News {
         })
         .await;
     }
+}
+
+/// Waits until the ring was asked: a timer that is over before it is waited for would not wait at all.
+async fn rest() {
+    let mut timer = None;
+    poll_fn(|context| {
+        let mut time = REST;
+        while timer.is_none() {
+            let waits = timer.insert(Timer::new(time));
+            if Pin::new(waits).poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            (timer, time) = (None, 2 * time);
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
 
 impl Place {

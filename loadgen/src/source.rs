@@ -117,6 +117,7 @@ impl Findings {
         self.failures += other.failures;
         self.elapsed = self.elapsed.max(other.elapsed);
         self.own_cpu += other.own_cpu;
+        self.idle += other.idle;
         self.executors += other.executors;
         self.pipelining_denied |= other.pipelining_denied;
         self.closed = self.closed.max(other.closed);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_lite::FutureExt;
 use glommio::timer::Timer;
 use rustix::io::Errno;
-use rustix::net::{SocketAddrAny, SocketFlags};
+use rustix::net::{SendFlags, SocketAddrAny, SocketFlags};
 use socket2::{Domain, Protocol, Socket as Unwatched, Type};
 
 use super::connection::{self, Arrival};
@@ -144,7 +144,7 @@ impl Shard {
             poll_fn(|cx| listener.place.poll_readable(cx)).await;
             for _ in 0..ACCEPTS_AT_ONCE {
                 match accept(&listener.socket) {
-                    Ok(Some((descriptor, peer))) => self.take(listener, descriptor, peer),
+                    Ok(Some((descriptor, peer))) => self.welcome(listener, descriptor, peer),
                     Ok(None) => {}
                     Err(Errno::AGAIN) => {
                         listener.place.nothing_to_read();
@@ -157,16 +157,6 @@ impl Shard {
             if listener.place.is_readable() {
                 self.readiness.found(ACCEPTS_AT_ONCE);
                 self.readiness.let_others_go_first().await;
-            }
-        }
-    }
-
-    fn take(self: &Rc<Self>, listener: &Listener, descriptor: OwnedFd, peer: SocketAddr) {
-        match Socket::new(&self.readiness, descriptor, Interest::Read) {
-            Ok(socket) => self.welcome(listener, socket, peer),
-            Err(error) => {
-                self.metrics.count(Counter::AcceptErrors);
-                self.complain_once_a_minute("cannot watch a connection: raise fs.epoll.max_user_watches", error);
             }
         }
     }
@@ -185,14 +175,12 @@ impl Shard {
     }
 
     /// Admits a newcomer and gives it a session, or refuses it.
-    fn welcome(self: &Rc<Self>, listener: &Listener, stream: Socket, peer: SocketAddr) {
-        // A reply comes right behind what it answers and acknowledges it too (RFC 9293 section 3.8.6.3): no segment of its own.
-        stream.quickack(false);
+    fn welcome(self: &Rc<Self>, listener: &Listener, descriptor: OwnedFd, peer: SocketAddr) {
         let opened = clock::now();
         let settings = self.settings();
         let peer = SocketAddr::new(network::canonical(peer.ip()), peer.port());
         let Some(binding) = settings.binding(&listener.binding.borrow()).cloned() else {
-            return refuse_now(&stream, Event::BindingNotConfigured.wire());
+            return refuse_now(&descriptor, Event::BindingNotConfigured.wire());
         };
         let proxied = binding.proxy_protocol && binding.proxy_from.contains(peer.ip());
         let claim = if proxied {
@@ -200,23 +188,41 @@ impl Shard {
         } else {
             self.admit(&settings, &binding, peer.ip())
         };
-        match claim {
-            Ok(claim) => {
-                let arrival = Arrival {
-                    stream: Stream::plain(stream),
-                    peer,
-                    settings,
-                    binding,
-                    claim,
-                    opened,
-                };
-                if proxied {
-                    self.spawn(|shard| connection::serve_proxied(shard, arrival));
-                } else {
-                    self.spawn(|shard| connection::serve(shard, arrival));
-                }
+        let claim = match claim {
+            Ok(claim) => claim,
+            Err(event) => return self.refuse(descriptor, settings, &binding, peer.ip(), event),
+        };
+        let Some(stream) = self.watch(descriptor) else {
+            return;
+        };
+        let arrival = Arrival {
+            stream,
+            peer,
+            settings,
+            binding,
+            claim,
+            opened,
+        };
+        if proxied {
+            self.spawn(|shard| connection::serve_proxied(shard, arrival));
+        } else {
+            self.spawn(|shard| connection::serve(shard, arrival));
+        }
+    }
+
+    fn watch(&self, descriptor: OwnedFd) -> Option<Stream> {
+        match Socket::new(&self.readiness, descriptor, Interest::Read) {
+            Ok(socket) => {
+                // A reply comes right behind what it answers and acknowledges it too (RFC 9293 section 3.8.6.3): no segment of
+                // its own.
+                socket.quickack(false);
+                Some(Stream::plain(socket))
             }
-            Err(event) => self.refuse(stream, settings, &binding, peer.ip(), event),
+            Err(error) => {
+                self.metrics.count(Counter::AcceptErrors);
+                self.complain_once_a_minute("cannot watch a connection: raise fs.epoll.max_user_watches", error);
+                None
+            }
         }
     }
 
@@ -258,7 +264,7 @@ impl Shard {
     /// Answers a connection that is not admitted: at once, or in v4.1 after the tarpit.
     fn refuse(
         self: &Rc<Self>,
-        stream: Socket,
+        descriptor: OwnedFd,
         settings: Current,
         binding: &Arc<Binding>,
         client: IpAddr,
@@ -268,7 +274,7 @@ impl Shard {
         let waits = binding.terms.edition == Edition::Y2011 && !tarpit.is_zero();
         if !waits || self.waiting_refusals.get() >= WAITING_REFUSALS || self.draining.get() {
             self.note_refusal(binding, client, event);
-            return refuse_now(&stream, &refusal(&settings, binding, client, event));
+            return refuse_now(&descriptor, &refusal(&settings, binding, client, event));
         }
         self.waiting_refusals.set(self.waiting_refusals.get() + 1);
         let (shard, binding) = (self.clone(), binding.clone());
@@ -276,7 +282,7 @@ impl Shard {
             Timer::new(tarpit).await;
             shard.waiting_refusals.set(shard.waiting_refusals.get() - 1);
             shard.note_refusal(&binding, client, event);
-            refuse_now(&stream, &refusal(&settings, &binding, client, event));
+            refuse_now(&descriptor, &refusal(&settings, &binding, client, event));
         })
         .detach();
     }
@@ -290,7 +296,7 @@ impl Shard {
         client: IpAddr,
         event: Event,
     ) {
-        self.refuse(stream, settings.clone(), binding, client, event);
+        self.refuse(stream.into_descriptor(), settings.clone(), binding, client, event);
     }
 
     /// A proxy that does not say whom it speaks for is not served.
@@ -304,7 +310,7 @@ impl Shard {
             true => b"",
             false => Event::BindingNotConfigured.wire(),
         };
-        refuse_now(&arrival.stream.into_socket(), line);
+        refuse_now(&arrival.stream.into_socket().into_descriptor(), line);
     }
 
     fn note_refusal(&self, binding: &Binding, client: IpAddr, event: Event) {
@@ -342,10 +348,11 @@ fn refusal(settings: &Current, binding: &Binding, client: IpAddr, event: Event) 
     }
 }
 
-/// Sends one line into a fresh socket, whose buffer has room for it, and closes.
-fn refuse_now(stream: &Socket, line: &[u8]) {
-    let _ = stream.send_more(line);
-    stream.shutdown();
+/// Sends one line into a fresh socket, whose buffer has room for it, and closes: the end travels in the same segment.
+fn refuse_now(descriptor: &OwnedFd, line: &[u8]) {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::MORE;
+    let _ = rustix::net::send(descriptor, line, flags);
+    let _ = rustix::net::shutdown(descriptor, rustix::net::Shutdown::Write);
 }
 
 fn reply_code(event: Event) -> u16 {

@@ -64,8 +64,8 @@ const TICK: Duration = Duration::from_millis(100);
 ///
 /// Not shorter: glommio 0.9 arms this timer before it runs its tasks and goes to sleep without running them when the timer
 /// has expired by then (`run_task_queues` says that nothing ran, `wait` throws the expiry away). A thread that loses its
-/// core for so long at that point sleeps with work to do until something else wakes it. With 2 ms one start in some 500 on
-/// a busy host hung for ever.
+/// core for so long at that point sleeps with work to do until something else wakes it: the next tick, or the control
+/// thread, which misses its heartbeat. With 2 ms one start in some 500 on a busy host hung for ever.
 const PREEMPT: Duration = Duration::from_millis(20);
 /// Entries of the ring's submission queue.
 const RING_DEPTH: usize = 256;
@@ -448,7 +448,7 @@ impl Shard {
         }
         for socket in sockets {
             let address = socket.address;
-            // The descriptor is there; only its copy can fail, when there are no more to be had.
+            // The socket is there; only watching it can fail, for want of memory.
             if let Err(error) = self.listen(socket) {
                 let mut lines = self.lines.borrow_mut();
                 let line = lines.line(self.wall(clock::now()), Level::Error, "cannot listen on a new address");

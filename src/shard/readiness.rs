@@ -36,7 +36,7 @@ const NEWS_AT_ONCE: usize = 256;
 const SPIN: Duration = Duration::from_micros(20);
 /// How often somebody may find something before everybody rests.
 const FINDS: usize = 256;
-/// Long enough to be over when the ring has been asked, and not before.
+/// Short enough to be over when the ring has been asked.
 const REST: Duration = Duration::from_micros(1);
 /// How often a shard looks that cannot wait.
 const NAP: Duration = Duration::from_millis(10);
@@ -57,8 +57,9 @@ pub struct Readiness {
 struct Watched {
     readable: bool,
     writable: bool,
-    /// The peer has sent its end or there is an error, so reading never waits.
-    ended: bool,
+    /// An end, an error or an urgent octet was told, at which a read stops short and which is not told again: there may be
+    /// more to read until there is nothing.
+    read_on: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -113,6 +114,7 @@ impl Readiness {
             number,
             writes: Cell::new(interest == Interest::Both),
         };
+        place.with(|watched| *watched = Watched::default());
         epoll::add(&self.set, socket, place.data(), place.flags())?;
         Ok(place)
     }
@@ -120,9 +122,13 @@ impl Readiness {
     /// Tells whoever waits, for as long as the shard lives.
     pub async fn run(&self) {
         let mut news = Vec::with_capacity(NEWS_AT_ONCE);
-        let mut quiet = None;
+        let (mut quiet, mut finds) = (None, 0);
         loop {
-            if self.tell(&mut news) > 0 {
+            // Whoever always has input finds something without news.
+            let others_found = self.finds.get() != finds;
+            let told = self.tell(&mut news);
+            finds = self.finds.get();
+            if told > 0 || others_found {
                 quiet = None;
                 self.let_others_go_first().await;
                 continue;
@@ -167,11 +173,11 @@ impl Readiness {
 
     /// Lets everybody run who can, before the caller does what it could do at once.
     ///
-    /// A shard where somebody always can do something would never come to the end of its work, which is when the ring is
-    /// asked for timers and notices. So after some finds all wait for a timer instead.
+    /// A shard where somebody always can do something would come to the end of its work only when the preemption timer says
+    /// so; the ring is asked for timers and notices then. So after some finds all wait for a timer instead.
     pub async fn let_others_go_first(&self) {
         if self.is_tired() {
-            Timer::new(REST).await;
+            rest().await;
             self.finds.set(0);
         } else {
             future::yield_now().await;
@@ -194,11 +200,30 @@ impl Readiness {
     }
 }
 
+/// Waits until the ring was asked. A timer that is over before it is waited for does not wait at all, so it takes one that is
+/// not.
+async fn rest() {
+    let mut timer = None;
+    poll_fn(|cx| {
+        let mut time = REST;
+        while timer.is_none() {
+            let waits = timer.insert(Timer::new(time));
+            if Pin::new(waits).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            (timer, time) = (None, 2 * time);
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
 impl Watched {
     fn hear(&mut self, flags: EventFlags) {
-        if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+        let stops_short = EventFlags::PRI | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+        if flags.intersects(EventFlags::IN | stops_short) {
             self.readable = true;
-            self.ended |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+            self.read_on |= flags.intersects(stops_short);
             if let Some(waker) = self.reader.take() {
                 waker.wake();
             }
@@ -213,6 +238,11 @@ impl Watched {
 }
 
 impl Place {
+    /// Has a socket watched no more that is to stay open; its place is to be dropped then.
+    pub fn leave(&self, socket: impl AsFd) {
+        let _ = epoll::delete(&self.readiness.set, socket);
+    }
+
     /// Whether there may be something to read, or an end.
     pub fn is_readable(&self) -> bool {
         self.with(|watched| watched.readable).unwrap_or_default()
@@ -239,15 +269,15 @@ impl Place {
             .map(Ok)
     }
 
-    /// Something was read. Where there was room for more, that was all, and news come for what follows; but not again for an
-    /// end that was told already.
+    /// Something was read. Where there was room for more, that was all, and news come for what follows; unless something was
+    /// told at which a read stops short.
     pub fn has_read(&self, room_left: bool) {
-        self.with(|watched| watched.readable &= !room_left || watched.ended);
+        self.with(|watched| watched.readable &= !room_left || watched.read_on);
     }
 
     /// There was nothing to read after all.
     pub fn nothing_to_read(&self) {
-        self.with(|watched| (watched.readable, watched.ended) = (false, false));
+        self.with(|watched| (watched.readable, watched.read_on) = (false, false));
     }
 
     /// There was no room to write.
@@ -264,7 +294,7 @@ impl Place {
     }
 
     fn flags(&self) -> EventFlags {
-        let mut flags = EventFlags::ET | EventFlags::IN | EventFlags::RDHUP;
+        let mut flags = EventFlags::ET | EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP;
         flags.set(EventFlags::OUT, self.writes.get());
         flags
     }
@@ -291,6 +321,33 @@ fn poll(ready: bool, waits: &mut Option<Waker>, cx: &mut Context<'_>) -> Poll<()
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    #[test]
+    fn a_rest_ends_when_the_ring_was_asked_and_not_before() {
+        let late = in_an_executor(async |readiness| {
+            let told = Rc::new(Cell::new(0));
+            let counter = told.clone();
+            glommio::spawn_local(async move {
+                loop {
+                    Timer::new(REST).await;
+                    counter.set(counter.get() + 1);
+                }
+            })
+            .detach();
+            let mut late = 0;
+            for _ in 0..20 {
+                let before = told.get();
+                readiness.found(FINDS);
+                // What a turn of work makes of the first timer that it meets.
+                let began = clock::now();
+                while clock::now().saturating_duration_since(began) < 10 * SPIN {}
+                readiness.let_others_go_first().await;
+                late += u32::from(told.get() == before);
+            }
+            late
+        });
+        assert_eq!(late, 0);
+    }
 
     #[test]
     fn a_shard_that_always_finds_something_rests_in_turns() {
@@ -339,6 +396,36 @@ pub(super) mod tests {
             heard.await.flatten()
         });
         assert_eq!(heard, Some(1));
+    }
+
+    #[test]
+    fn news_are_heard_in_turn_with_one_who_always_finds_something() {
+        let turns = in_an_executor(async |readiness| {
+            let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            let place = readiness.watch(&ours, Interest::Read).unwrap();
+            let heard = Rc::new(Cell::new(false));
+            let hears = heard.clone();
+            glommio::spawn_local(async move {
+                poll_fn(|cx| place.poll_readable(cx)).await;
+                hears.set(true);
+            })
+            .detach();
+            for turn in 0..FINDS {
+                if turn == FINDS / 2 {
+                    std::io::Write::write_all(&mut theirs, b"x").unwrap();
+                }
+                if heard.get() {
+                    return turn - FINDS / 2;
+                }
+                // Longer than the time after which a quiet shard sleeps.
+                let began = clock::now();
+                while clock::now().saturating_duration_since(began) < 3 * SPIN {}
+                readiness.found(1);
+                readiness.let_others_go_first().await;
+            }
+            FINDS
+        });
+        assert!(turns < 4, "heard after {turns} turns");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A socket that never blocks, and the set that tells of it.
 //!
-//! Promises: nothing is asked of the kernel that the set has not told of; who waits is woken. Lives on its shard.
+//! Promises: what the set has not told of is not received; who waits is woken. Lives on its shard.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -28,6 +28,12 @@ impl Socket {
     pub fn new(readiness: &Rc<Readiness>, descriptor: OwnedFd, interest: Interest) -> io::Result<Socket> {
         let place = readiness.watch(&descriptor, interest)?;
         Ok(Socket { place, descriptor })
+    }
+
+    /// The descriptor alone, which is watched no more.
+    pub fn into_descriptor(self) -> OwnedFd {
+        self.place.leave(&self.descriptor);
+        self.descriptor
     }
 
     /// Whether there may be something to receive, or an end.
@@ -178,6 +184,22 @@ mod tests {
             drop(peer);
             assert_eq!(receive(&socket, &mut [0; 1]).await, Ok(0));
             assert_eq!(socket.peek(), Ok(0));
+        });
+    }
+
+    #[test]
+    fn an_urgent_octet_hides_nothing_behind_it() {
+        with_peer(async |socket, mut peer| {
+            peer.write_all(b"NOOP\r\n").unwrap();
+            socket2::SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+            peer.write_all(b"QUIT\r\n").unwrap();
+            Timer::new(Duration::from_millis(20)).await;
+            let mut space = [0; 64];
+            assert_eq!(receive(&socket, &mut space).await, Ok(6));
+            assert_eq!(receive(&socket, &mut space).await, Ok(6));
+            assert!(space.starts_with(b"QUIT\r\n"));
+            assert_eq!(socket.receive(&mut space), Err(Errno::AGAIN));
+            assert!(!socket.is_readable());
         });
     }
 
